@@ -1,0 +1,31 @@
+# Everything happens in .venv at the root; nothing else on the machine changes.
+PYTHON := .venv/bin/python
+STAMP := .venv/.installed
+
+.PHONY: setup run test lint bench clean
+
+setup: $(STAMP)
+
+$(STAMP): requirements.txt pyproject.toml setup.sh
+	bash setup.sh
+	touch $(STAMP)
+
+# The main job with a budget that suits two CPU cores, then its figures.
+run: setup
+	$(PYTHON) launch/lp_run.py --env point_FourRooms --region_bounds=0,5:5,11 --seed 1
+	$(PYTHON) launch/report.py logs/contrastive_cpc_point_FourRooms_1
+
+test: setup
+	$(PYTHON) -m pytest
+
+lint: setup
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+
+bench: setup
+	$(PYTHON) benchmarks/acting.py
+	$(PYTHON) benchmarks/learning.py
+	$(PYTHON) benchmarks/end_to_end.py
+
+clean:
+	rm -rf .venv logs safety_region_visits_data

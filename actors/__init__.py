@@ -1,0 +1,1 @@
+"""The acting side: policies, the environment loop, evaluation, observers."""

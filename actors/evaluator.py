@@ -1,0 +1,89 @@
+"""The evaluator: whole episodes with the greedy policy, then a rest."""
+
+import time
+from typing import Any, Callable, Dict, Optional, Protocol
+
+import numpy as np
+
+from actors.loop import EnvironmentLoop, run_episodes
+from actors.observers import PathObserver
+from actors.policy import Policy
+from actors.variables import Snapshot, VariableSource
+
+# A round may take this share of the time; the rest is for the learner.
+BUSY_FRACTION = 0.1
+# Seconds a final round may wait for the last parameters.
+FINAL_FETCH_TIMEOUT = 5.0
+
+
+class EvaluationSink(Protocol):
+  """Takes the results of a round."""
+
+  def record_evaluation(self, updates: int, metrics: Dict[str, np.ndarray],
+                        paths: np.ndarray) -> None:
+    """Receives `[n, ...]` episode metrics and `[T, k, P]` example paths."""
+    ...
+
+
+class Evaluator:
+  """Evaluates the newest parameters in rounds; writes nothing to replay."""
+
+  def __init__(self, loop: EnvironmentLoop, policy: Policy,
+               path_observer: PathObserver, variables: VariableSource,
+               sink: EvaluationSink, num_episodes: int, interval: float):
+    """Puts the parts together.
+
+    Args:
+      loop: fixed-goal environments.
+      policy: the greedy policy.
+      path_observer: one of the loop's observers, for example paths.
+      variables: the learner.
+      sink: where results go.
+      num_episodes: episodes per round.
+      interval: least seconds between two rounds.
+    """
+    self._loop = loop
+    self._policy = policy
+    self._path_observer = path_observer
+    self._variables = variables
+    self._sink = sink
+    self._num_episodes = num_episodes
+    self._interval = interval
+    self._snapshot: Optional[Snapshot] = None
+
+  def run(self, should_stop: Callable[[], bool],
+          wait: Callable[[float], Any]) -> None:
+    """Evaluates until `should_stop`, then once more.
+
+    Args:
+      should_stop: polled between rounds.
+      wait: `wait(seconds)` returns early when the program stops.
+    """
+    while not should_stop():
+      began = time.monotonic()
+      if self.fetch():
+        self.evaluate()
+      busy = time.monotonic() - began
+      wait(max(self._interval, busy * (1.0 - BUSY_FRACTION) / BUSY_FRACTION))
+    if self.fetch():
+      self.evaluate()
+
+  def fetch(self) -> bool:
+    """Fetches parameters; False if there are none newer than the last ones."""
+    have = -1 if self._snapshot is None else self._snapshot.updates
+    reply = self._variables.get_variables(have)
+    if reply is None:
+      return False
+    self._snapshot = Snapshot(int(reply[0]), reply[1])
+    return True
+
+  def evaluate(self) -> Dict[str, np.ndarray]:
+    """Runs one round, reports it and returns its metrics."""
+    assert self._snapshot is not None, 'fetch() before evaluate()'
+    rounds = run_episodes(
+        self._loop, self._policy, self._snapshot.params, self._num_episodes)
+    metrics = {name: np.concatenate([r[name] for r in rounds])
+               for name in rounds[0]}
+    self._sink.record_evaluation(
+        self._snapshot.updates, metrics, self._path_observer.paths())
+    return metrics

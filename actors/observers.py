@@ -1,0 +1,110 @@
+"""What is measured of an episode: success, return, length, distance."""
+
+import numpy as np
+
+from actors.loop import Metrics, Step
+from envs.spec import EnvSpec
+
+
+class EpisodeObserver:
+  """Success, return and length.
+
+  An episode succeeds when its rewards add up to at least one.
+  """
+
+  def __init__(self, num_envs: int):
+    """Starts counting for `num_envs` environments."""
+    self._return = np.zeros(num_envs)
+    self._length = np.zeros(num_envs, np.int64)
+
+  def observe_first(self, step: Step) -> None:
+    """Forgets the last episode."""
+    self._return[step.first] = 0.0
+    self._length[step.first] = 0
+
+  def observe(self, step: Step) -> None:
+    """Adds up rewards and steps."""
+    moved = ~step.first
+    self._return[moved] += step.timestep.reward[moved]
+    self._length[moved] += 1
+
+  def get_metrics(self, finished: np.ndarray) -> Metrics:
+    """Returns `success`, `episode_return` and `episode_length`, `[n]` each."""
+    total = self._return[finished]
+    return {
+        'success': (total >= 1.0).astype(np.float64),
+        'episode_return': total.copy(),
+        'episode_length': self._length[finished].copy(),
+    }
+
+
+class DistanceObserver:
+  """Distance between goal and reached goal entries: first, last, least."""
+
+  def __init__(self, spec: EnvSpec, num_envs: int):
+    """Measures in the goal space of `spec`."""
+    self._obs_dim = spec.obs_dim
+    self._goal_indices = list(spec.goal_indices)
+    self._initial = np.zeros(num_envs)
+    self._current = np.zeros(num_envs)
+    self._least = np.zeros(num_envs)
+
+  def observe_first(self, step: Step) -> None:
+    """Takes the first distance."""
+    distance = self._distance(step)[step.first]
+    for array in (self._initial, self._current, self._least):
+      array[step.first] = distance
+
+  def observe(self, step: Step) -> None:
+    """Follows the distance."""
+    self._current = self._distance(step)
+    self._least = np.where(
+        step.first, self._least, np.minimum(self._least, self._current))
+
+  def get_metrics(self, finished: np.ndarray) -> Metrics:
+    """Returns `init_dist`, `final_dist`, `delta_dist`, `min_dist`, `[n]`."""
+    initial, final = self._initial[finished], self._current[finished]
+    return {
+        'init_dist': initial,
+        'final_dist': final,
+        'delta_dist': initial - final,
+        'min_dist': self._least[finished],
+    }
+
+  def _distance(self, step: Step) -> np.ndarray:
+    observation = step.timestep.observation
+    reached = observation[:, self._goal_indices]
+    goal = observation[:, self._obs_dim:]
+    return np.linalg.norm(reached - goal, axis=-1)
+
+
+class PathObserver:
+  """Positions visited by the first few environments, for figures."""
+
+  def __init__(self, spec: EnvSpec, num_paths: int):
+    """Keeps the paths of environments 0..num_paths - 1."""
+    self._indices = list(spec.position_indices)
+    self._num_paths = num_paths
+    self._paths: list = []
+
+  def observe_first(self, step: Step) -> None:
+    """Begins new paths when the first environment begins an episode."""
+    if step.first[0]:
+      self._paths = [self._positions(step)]
+
+  def observe(self, step: Step) -> None:
+    """Appends the positions."""
+    if not step.first[0]:
+      self._paths.append(self._positions(step))
+
+  def get_metrics(self, finished: np.ndarray) -> Metrics:
+    """Contributes no metric; see `paths`."""
+    del finished
+    return {}
+
+  def paths(self) -> np.ndarray:
+    """Returns `[steps, num_paths, P]` positions of the last episodes."""
+    return np.stack(self._paths)
+
+  def _positions(self, step: Step) -> np.ndarray:
+    return step.timestep.observation[:self._num_paths, self._indices].copy()

@@ -1,0 +1,56 @@
+"""What acts: pure functions, batched over environments."""
+
+import dataclasses
+from typing import Any, Callable, Tuple
+
+import jax
+
+Params = Any
+PolicyState = Any
+Key = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+  """Three pure functions; all memory lives in the policy state.
+
+  Attributes:
+    init: `(key, num_envs) -> policy_state`.
+    act: `(params, observation [E, D], policy_state, key, is_first [E]) ->
+      (action [E, A], policy_state)`. `is_first` marks environments that have
+      just reset. The key is consumed.
+    select: `variables -> params`, the part of what the learner serves that
+      `act` needs.
+  """
+  init: Callable[[Key, int], PolicyState]
+  act: Callable[[Params, jax.Array, PolicyState, Key, jax.Array],
+                Tuple[jax.Array, PolicyState]]
+  select: Callable[[Any], Params] = lambda variables: variables
+
+
+def uniform_policy(action_dim: int) -> Policy:
+  """Returns the policy that draws actions uniformly from [-1, 1]."""
+
+  def act(params, observation, policy_state, key, is_first):
+    del params, is_first
+    shape = (observation.shape[0], action_dim)
+    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0), policy_state
+
+  return Policy(init=_stateless, act=act)
+
+
+def _stateless(key: Key, num_envs: int) -> PolicyState:
+  del key, num_envs
+  return ()
+
+
+def stateless_policy(
+    act: Callable[[Params, jax.Array, Key], jax.Array]) -> Policy:
+  """Returns a memoryless policy from `(params, observation, key) -> action`."""
+
+  def stateful(params, observation, policy_state, key, is_first):
+    del is_first
+    return act(params, observation, key), policy_state
+
+  return Policy(init=_stateless, act=stateful)
+

@@ -1,0 +1,72 @@
+"""Environment names and what they build. A new environment is a line here."""
+
+import dataclasses
+import difflib
+import functools
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from envs import point_maze
+from envs.spec import EnvSpec, VectorEnvironment
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """One registered environment.
+
+  Attributes:
+    make: `(num_envs, seed, sample_goals, goal) -> VectorEnvironment`.
+    spec: `(sample_goals, goal) -> EnvSpec`, without building anything.
+    walls: `[H, W]` wall grid for figures, or None.
+  """
+  make: Callable[..., VectorEnvironment]
+  spec: Callable[..., EnvSpec]
+  walls: Optional[Any] = None
+
+
+def _point_maze(layout_name: str) -> Entry:
+  return Entry(
+      make=functools.partial(point_maze.PointMaze, layout_name),
+      spec=functools.partial(point_maze.maze_spec, layout_name),
+      walls=point_maze.LAYOUTS[layout_name].walls)
+
+
+ENVIRONMENTS: Dict[str, Entry] = {
+    **{f'point_{name}': _point_maze(name) for name in point_maze.LAYOUTS},
+}
+
+
+def nearest_names(name: str, known: Sequence[str]) -> List[str]:
+  """Returns up to three of `known` that look most like `name`."""
+  lowered = {k.lower(): k for k in known}
+  close = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.3)
+  return [lowered[c] for c in close]
+
+
+def lookup(name: str) -> Entry:
+  """Returns the entry called `name`.
+
+  Raises:
+    ValueError: if there is none; the message lists the nearest names.
+  """
+  if name not in ENVIRONMENTS:
+    near = nearest_names(name, list(ENVIRONMENTS)) or sorted(ENVIRONMENTS)
+    raise ValueError(
+        f"unknown environment, got: '{name}'; nearest: {', '.join(near)}")
+  return ENVIRONMENTS[name]
+
+
+def make(name: str,
+         num_envs: int,
+         seed: int,
+         sample_goals: bool = False,
+         goal: Optional[Tuple[float, ...]] = None) -> VectorEnvironment:
+  """Builds `num_envs` environments called `name` that step together."""
+  return lookup(name).make(
+      num_envs=num_envs, seed=seed, sample_goals=sample_goals, goal=goal)
+
+
+def spec(name: str,
+         sample_goals: bool = False,
+         goal: Optional[Tuple[float, ...]] = None) -> EnvSpec:
+  """Returns the static facts of the environment called `name`."""
+  return lookup(name).spec(sample_goals=sample_goals, goal=goal)

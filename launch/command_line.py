@@ -1,0 +1,190 @@
+"""Flags, and the experiment they describe."""
+
+import dataclasses
+import datetime
+import difflib
+import typing
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from absl import flags
+
+from envs import registry as env_registry
+from launch import experiment as experiment_lib
+from launch.experiment import ConfigError, Experiment
+from learners import registry as learner_registry
+
+FLAGS = flags.FLAGS
+
+_STEPS = 60_000
+
+
+def define_flags() -> None:
+  """Defines every flag of `lp_run.py`, in the order `--help` shows them."""
+  flags.DEFINE_string('env', 'point_FourRooms', 'environment, one of: '
+                      + ', '.join(sorted(env_registry.ENVIRONMENTS)))
+  flags.DEFINE_string('alg', 'contrastive_cpc', 'algorithm, one of: '
+                      + ', '.join(sorted(learner_registry.ALGORITHMS)))
+  flags.DEFINE_integer('seed', 42, 'all randomness follows from it')
+  flags.DEFINE_integer('num_steps', _STEPS, 'environment steps of the run')
+  flags.DEFINE_string('preset', 'cpu', 'algorithm settings: cpu (defaults that '
+                      'suit a few cores) or reference (the published values)')
+  flags.DEFINE_bool('serial', False, 'every role in one thread, the same '
+                    'numbers for the same seed; for debugging')
+  flags.DEFINE_bool('sample_goals', False,
+                    'draw start and goal of training episodes')
+  flags.DEFINE_string('fixed_goal', None, "goal of every episode, 'a,b'")
+
+  flags.DEFINE_string('region_bounds', None, 'regions to keep out of, '
+                      "'x_lo,y_lo:x_hi,y_hi[;more boxes]'; x is the row")
+  flags.DEFINE_bool('negative_goal_repr', True, 'goals in a region are '
+                    'represented by -psi(g*) rather than +0.5 psi(g*)')
+  flags.DEFINE_bool('stop_grad_fixed', True,
+                    'stop the gradient through that psi(g*)')
+  flags.DEFINE_bool('safety_enforcement', None, 'keep the acting policy out of '
+                    'the regions (default: on when there are regions)')
+  flags.DEFINE_integer('safety_candidates', 16,
+                       'draws the enforced policy chooses from')
+  flags.DEFINE_float('safety_margin', None, 'distance to keep from a region '
+                     "(default: six times the environment's position noise)")
+  flags.DEFINE_string('visit_bounds', None, 'regions whose visits are counted '
+                      '(default: region_bounds); for control runs')
+
+  flags.DEFINE_integer('num_actors', 4, 'actor processes')
+  flags.DEFINE_integer('envs_per_actor', 1, 'environments each actor steps')
+  flags.DEFINE_integer('max_parameter_age', 1000, 'SGD steps the parameters '
+                       'an actor uses may lag behind the learner')
+  flags.DEFINE_integer('eval_episodes', 100, 'episodes per evaluation round')
+  flags.DEFINE_float('eval_interval', 10.0, 'least seconds between rounds')
+  flags.DEFINE_integer('max_actor_restarts', 10,
+                       'times dead actors are started again, in all')
+
+  flags.DEFINE_string('log_dir_path', 'logs/', 'folder of all runs')
+  flags.DEFINE_bool('add_uid', False,
+                    'give the run a folder of its own, named by the time')
+  flags.DEFINE_float('time_delta_minutes', 5.0, 'minutes between checkpoints')
+  flags.DEFINE_float('log_interval', 10.0, 'seconds between progress lines')
+  for name, (_, text) in _agent_flags().items():
+    flags.DEFINE_string(name, None, text)
+
+
+def experiment_from_flags() -> Experiment:
+  """Builds the experiment the flags describe.
+
+  Raises:
+    ConfigError: listing every problem with them.
+  """
+  found = _unknown_names()
+  if found:
+    raise ConfigError(found)
+  overrides = _agent_overrides(found)
+  fixed_goal = _parse_goal(found)
+  if found:
+    raise ConfigError(found)
+
+  algorithm = learner_registry.ALGORITHMS[FLAGS.alg]
+  name = f'{FLAGS.alg}_{FLAGS.env}_{FLAGS.seed}'
+  if FLAGS.add_uid:
+    name += datetime.datetime.now().strftime('_%Y%m%d-%H%M%S')
+  enforcement = FLAGS.safety_enforcement
+  shared = {f.name for f in dataclasses.fields(Experiment)} & set(FLAGS)
+  values: Dict[str, Any] = {n: FLAGS[n].value for n in shared}
+  values.update(
+      agent=algorithm.configure(FLAGS.alg, FLAGS.preset, overrides),
+      fixed_goal=fixed_goal,
+      run_name=name,
+      safety_enforcement=(bool(FLAGS.region_bounds) if enforcement is None
+                          else enforcement))
+  experiment = Experiment(**values)
+  found = experiment_lib.problems(experiment)
+  if found:
+    raise ConfigError(found)
+  return experiment
+
+
+def _unknown_names() -> List[str]:
+  """Lists unknown environment, algorithm and preset names."""
+  found = []
+  try:
+    env_registry.lookup(FLAGS.env)
+  except ValueError as e:
+    found.append(f'env: {e}')
+  known = list(learner_registry.ALGORITHMS)
+  if FLAGS.alg not in known:
+    near = difflib.get_close_matches(FLAGS.alg, known, 3, 0.3) or sorted(known)
+    found.append(f"alg: unknown algorithm, got: '{FLAGS.alg}'; nearest: "
+                 + ', '.join(near))
+  else:
+    presets = learner_registry.ALGORITHMS[FLAGS.alg].presets
+    if FLAGS.preset not in presets:
+      found.append(f"preset: {FLAGS.alg} has no preset '{FLAGS.preset}'; it "
+                   f'has: {", ".join(sorted(presets))}')
+  return found
+
+
+def _agent_flags() -> Dict[str, Tuple[Any, str]]:
+  """Returns type and help of every algorithm setting that is a flag."""
+  found: Dict[str, Tuple[Any, str]] = {}
+  for algorithm in learner_registry.ALGORITHMS.values():
+    hints = typing.get_type_hints(algorithm.config_class)
+    for field in dataclasses.fields(algorithm.config_class):
+      if 'help' in field.metadata:
+        found[field.name] = (
+            hints[field.name],
+            f'{field.metadata["help"]} (default: {field.default})')
+  return found
+
+
+def _agent_overrides(found: List[str]) -> Dict[str, Any]:
+  """Parses the algorithm settings given; problems are added to `found`."""
+  fields = {f.name for f in dataclasses.fields(
+      learner_registry.ALGORITHMS[FLAGS.alg].config_class)}
+  overrides = {}
+  for name, (kind, _) in _agent_flags().items():
+    text = FLAGS[name].value
+    if text is None:
+      continue
+    if name not in fields:
+      found.append(f'{name}: {FLAGS.alg} has no such setting')
+      continue
+    parse, allowed = _PARSERS[kind]
+    try:
+      overrides[name] = parse(text)
+    except ValueError:
+      found.append(f"{name}: got '{text}', needs {allowed}")
+  return overrides
+
+
+def _parse_bool(text: str) -> bool:
+  values = {'true': True, '1': True, 'false': False, '0': False}
+  if text.lower() not in values:
+    raise ValueError(text)
+  return values[text.lower()]
+
+
+def _parse_number_or_none(text: str) -> Optional[float]:
+  return None if text.lower() == 'none' else float(text)
+
+
+def _parse_integers(text: str) -> Tuple[int, ...]:
+  return tuple(int(t) for t in text.split(','))
+
+
+_PARSERS: Dict[Any, Tuple[Callable[[str], Any], str]] = {
+    bool: (_parse_bool, 'true or false'),
+    int: (int, 'a whole number'),
+    float: (float, 'a number'),
+    str: (str, 'a text'),
+    Optional[float]: (_parse_number_or_none, "a number or 'none'"),
+    Tuple[int, ...]: (_parse_integers, "whole numbers like '256,256'"),
+}
+
+
+def _parse_goal(found: List[str]) -> Optional[Tuple[float, ...]]:
+  if FLAGS.fixed_goal is None:
+    return None
+  try:
+    return tuple(float(t) for t in FLAGS.fixed_goal.split(','))
+  except ValueError:
+    found.append(f"fixed_goal: got '{FLAGS.fixed_goal}', needs numbers like "
+                 "'10,8'")
+    return None

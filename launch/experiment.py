@@ -1,0 +1,210 @@
+"""Everything a run is, in one frozen value."""
+
+import dataclasses
+import json
+import os
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from envs import registry as env_registry
+from learners import registry as learner_registry
+from safety import regions as region_lib
+from safety.enforcement import default_margin
+
+# Settings a resumed run may change.
+CHANGEABLE = frozenset({
+    'num_steps', 'num_actors', 'max_parameter_age', 'eval_episodes',
+    'eval_interval', 'log_interval', 'time_delta_minutes',
+    'max_actor_restarts', 'log_dir_path'})
+
+
+class ConfigError(ValueError):
+  """Everything that is wrong with a configuration, one problem a line."""
+
+  def __init__(self, problems: List[str]):
+    self.problems = list(problems)
+    lines = ''.join(f'\n  - {p}' for p in self.problems)
+    super().__init__(f'{len(self.problems)} problem(s) in the settings:{lines}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """A run: what is learned, where, how, and how far.
+
+  Attributes:
+    env: environment name.
+    alg: algorithm name.
+    seed: all randomness follows from it.
+    preset: named set of algorithm settings.
+    agent: the algorithm's config.
+    num_steps: environment steps of the run.
+    sample_goals: draw start and goal of training episodes.
+    fixed_goal: overrides the environment's goal.
+    region_bounds: regions to keep out of.
+    negative_goal_repr: goals in a region get -psi(g*) rather than +0.5 psi(g*).
+    stop_grad_fixed: no gradient through that substitute.
+    safety_enforcement: keep the acting policy out of the regions.
+    safety_candidates: draws the enforced policy chooses from.
+    safety_margin: distance to keep; None derives it from the noise.
+    visit_bounds: regions whose visits are counted; None means region_bounds.
+    num_actors: actor processes.
+    envs_per_actor: environments each of them steps.
+    max_parameter_age: SGD steps the acting parameters may lag behind.
+    eval_episodes: episodes per evaluation round.
+    eval_interval: least seconds between rounds.
+    log_dir_path: folder of all runs.
+    run_name: this run's folder in it.
+    time_delta_minutes: minutes between checkpoints.
+    log_interval: seconds between log rows.
+    max_actor_restarts: times dead actors are started again, in all.
+  """
+  env: str
+  alg: str
+  seed: int
+  preset: str
+  agent: Any
+  num_steps: int
+  run_name: str
+  sample_goals: bool = False
+  fixed_goal: Optional[Tuple[float, ...]] = None
+  region_bounds: Optional[str] = None
+  negative_goal_repr: bool = True
+  stop_grad_fixed: bool = True
+  safety_enforcement: bool = False
+  safety_candidates: int = 16
+  safety_margin: Optional[float] = None
+  visit_bounds: Optional[str] = None
+  num_actors: int = 4
+  envs_per_actor: int = 4
+  max_parameter_age: int = 1000
+  eval_episodes: int = 100
+  eval_interval: float = 10.0
+  log_dir_path: str = 'logs'
+  time_delta_minutes: float = 5.0
+  log_interval: float = 10.0
+  max_actor_restarts: int = 10
+
+
+def run_dir(experiment: Experiment) -> str:
+  """Returns the run's folder."""
+  return os.path.join(experiment.log_dir_path, experiment.run_name)
+
+
+def visits_dir(experiment: Experiment) -> str:
+  """Returns where region visits are written."""
+  return os.path.join('safety_region_visits_data',
+                      f'{experiment.env}_{experiment.seed}')
+
+
+def regions(experiment: Experiment) -> region_lib.Regions:
+  """Returns the regions to keep out of."""
+  return region_lib.parse_region_bounds(experiment.region_bounds)
+
+
+def margin(experiment: Experiment) -> float:
+  """Returns the distance enforcement keeps from a region."""
+  if experiment.safety_margin is not None:
+    return experiment.safety_margin
+  return default_margin(env_registry.spec(experiment.env))
+
+
+def to_json(experiment: Experiment) -> str:
+  """Returns the experiment as JSON text."""
+  return json.dumps(dataclasses.asdict(experiment), indent=2, sort_keys=True)
+
+
+def from_json(text: str) -> Experiment:
+  """Reads back what `to_json` wrote."""
+  values = json.loads(text)
+  config_class = learner_registry.ALGORITHMS[values['alg']].config_class
+  agent = {k: _tupled(v) for k, v in values.pop('agent').items()}
+  return Experiment(
+      agent=config_class(**agent), **{k: _tupled(v) for k, v in values.items()})
+
+
+def changed_settings(old: Experiment, new: Experiment) -> List[str]:
+  """Lists settings that differ and may not, with both values."""
+  found = []
+  before, after = _flat(old), _flat(new)
+  for name in sorted(set(before) | set(after)):
+    if name not in CHANGEABLE and before.get(name) != after.get(name):
+      found.append(f'{name}: the run has {before.get(name)!r}, '
+                   f'got {after.get(name)!r}')
+  return found
+
+
+def problems(experiment: Experiment) -> List[str]:
+  """Lists everything wrong with the experiment; empty when nothing is."""
+  found = list(
+      learner_registry.ALGORITHMS[experiment.alg].problems(experiment.agent))
+  for name, least in _LEAST.items():
+    value = getattr(experiment, name)
+    if value < least:
+      found.append(f'{name}: got {value}, needs at least {least}')
+  found += _goal_problems(experiment)
+  for name in ('region_bounds', 'visit_bounds'):
+    try:
+      region_lib.parse_region_bounds(getattr(experiment, name))
+    except ValueError as e:
+      found.append(str(e).replace('region_bounds', name, 1))
+  if not found:
+    found += _safety_problems(experiment)
+  return found
+
+
+_LEAST: Mapping[str, float] = {
+    'seed': 0, 'num_steps': 1, 'num_actors': 1, 'envs_per_actor': 1,
+    'max_parameter_age': 1, 'eval_episodes': 1, 'eval_interval': 0,
+    'time_delta_minutes': 0, 'log_interval': 0.1, 'safety_candidates': 1,
+    'max_actor_restarts': 0,
+}
+
+
+def _goal_problems(experiment: Experiment) -> List[str]:
+  goal = experiment.fixed_goal
+  if goal is None:
+    return []
+  if experiment.sample_goals:
+    return ['fixed_goal and sample_goals exclude each other; drop one']
+  spec = env_registry.spec(experiment.env)
+  if len(goal) != spec.goal_dim:
+    return [f'fixed_goal: got {len(goal)} numbers, {experiment.env} needs '
+            f'{spec.goal_dim}']
+  if spec.bounds is not None:
+    lower, upper = spec.bounds
+    if not all(lo <= g <= hi for lo, g, hi in zip(lower, goal, upper)):
+      return [f'fixed_goal: {goal} lies outside {experiment.env}, which spans '
+              f'{lower} to {upper}']
+  return []
+
+
+def _safety_problems(experiment: Experiment) -> List[str]:
+  boxes = regions(experiment)
+  found = []
+  if experiment.safety_margin is not None and experiment.safety_margin < 0:
+    found.append(f'safety_margin: got {experiment.safety_margin}, needs 0 or '
+                 'more')
+  if not boxes:
+    if experiment.safety_enforcement:
+      found.append('safety_enforcement needs region_bounds')
+    return found
+  if experiment.sample_goals:
+    return found + ['region_bounds needs a fixed goal, whose representation '
+                    'regions are masked with; drop sample_goals']
+  spec = env_registry.spec(
+      experiment.env, experiment.sample_goals, experiment.fixed_goal)
+  if experiment.safety_enforcement and spec.position_path is None:
+    found.append(f'safety_enforcement: {experiment.env} has no position model; '
+                 'use --nosafety_enforcement to mask only')
+  return found + [f'region_bounds: {p}' for p in region_lib.problems_with(
+      boxes, spec.start, spec.goal, spec.start_jitter)]
+
+
+def _flat(experiment: Experiment) -> Dict[str, Any]:
+  values = dataclasses.asdict(experiment)
+  agent = values.pop('agent')
+  return {**values, **{f'agent.{k}': v for k, v in agent.items()}}
+
+
+def _tupled(value: Any) -> Any:
+  """JSON has no tuples; configs have no lists."""
+  return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,214 @@
+"""The composition root: builds every role's parts from an experiment."""
+
+import dataclasses
+import os
+from typing import Any, Callable, Dict, List, Optional
+
+import jax
+import numpy as np
+
+from actors.actor import Actor, ActorConfig, EpisodeWriter
+from actors.evaluator import Evaluator
+from actors.loop import EnvironmentLoop, Observer
+from actors.observers import DistanceObserver, EpisodeObserver, PathObserver
+from actors.policy import Policy
+from actors.variables import Link, VariableSource
+from envs import registry as env_registry
+from envs.spec import EnvSpec
+from launch import experiment as experiment_lib
+from launch import run_folder
+from launch.counter import Counter
+from launch.experiment import Experiment
+from launch.loggers import make_logger
+from learners import registry as learner_registry
+from learners.agent import Agent
+from learners.contrastive.agent import SafetyMask
+from learners.learner import Learner, LearnerConfig
+from replay.episodes import EpisodeBuffer
+from replay.pacing import Pace
+from replay.tables import table_limits, TableLimits
+from safety import regions as region_lib
+from safety.enforcement import enforce
+from safety.visits import (
+  DEFAULT_REGIONS,
+  InterventionObserver,
+  RegionVisitObserver,
+  VisitLog,
+)
+
+# Example paths the evaluator keeps for figures.
+NUM_PATHS = 20
+
+# Keeps the random streams of the roles apart.
+_ROLE_IDS = {'learner': 0, 'actor': 1, 'evaluator': 2, 'replay': 3}
+
+
+def role_seed(experiment: Experiment, role: str, index: int = 0,
+              generation: int = 0) -> int:
+  """Returns the seed of one role's own stream.
+
+  Args:
+    experiment: the run.
+    role: 'learner', 'actor', 'evaluator' or 'replay'.
+    index: which of several.
+    generation: differs each time the role starts again, so that a restarted
+      actor does not repeat its episodes.
+  """
+  sequence = np.random.SeedSequence(
+      [experiment.seed, _ROLE_IDS[role], index, generation])
+  return int(sequence.generate_state(1)[0])
+
+
+def make_spec(experiment: Experiment) -> EnvSpec:
+  """Returns the facts of the training environment."""
+  return env_registry.spec(
+      experiment.env, experiment.sample_goals, experiment.fixed_goal)
+
+
+def make_agent(experiment: Experiment) -> Agent:
+  """Builds the agent; its policies keep out of the regions if so asked."""
+  spec = make_spec(experiment)
+  boxes = experiment_lib.regions(experiment)
+  mask = SafetyMask(boxes, spec.goal, experiment.negative_goal_repr,
+                    experiment.stop_grad_fixed)
+  algorithm = learner_registry.ALGORITHMS[experiment.alg]
+  agent = algorithm.make_agent(experiment.agent, spec, mask)
+  if not (boxes and experiment.safety_enforcement):
+    return agent
+
+  def safe(policy: Policy, proposal: Policy) -> Policy:
+    return enforce(policy, proposal, boxes, spec, experiment.safety_candidates,
+                   experiment_lib.margin(experiment))
+
+  return dataclasses.replace(
+      agent,
+      policy=safe(agent.policy, agent.policy),
+      eval_policy=safe(agent.eval_policy, agent.policy),
+      warmup_policy=safe(agent.warmup_policy, agent.warmup_policy))
+
+
+def make_limits(experiment: Experiment, agent: Agent) -> TableLimits:
+  """Returns size and pacing of the replay table."""
+  return table_limits(
+      agent.replay, make_spec(experiment).step_limit, agent.updates_per_call,
+      experiment.num_actors * experiment.envs_per_actor)
+
+
+def make_pace(experiment: Experiment, agent: Agent) -> Pace:
+  """Returns how many environment steps the updates pay for."""
+  wave = (experiment.num_actors * experiment.envs_per_actor
+          * make_spec(experiment).step_limit)
+  return Pace(
+      min_steps=agent.replay.min_steps,
+      steps_per_update=(agent.replay.transitions_per_update
+                        / agent.replay.samples_per_insert),
+      slack=wave,
+      num_actors=experiment.num_actors)
+
+
+def audited_regions(experiment: Experiment) -> region_lib.Regions:
+  """Returns the regions whose visits are counted."""
+  text = experiment.visit_bounds or experiment.region_bounds
+  return region_lib.parse_region_bounds(text) or DEFAULT_REGIONS
+
+
+def make_observers(experiment: Experiment, num_envs: int) -> List[Observer]:
+  """Returns what is measured of every episode."""
+  spec = make_spec(experiment)
+  return [
+      EpisodeObserver(num_envs),
+      DistanceObserver(spec, num_envs),
+      RegionVisitObserver(audited_regions(experiment), spec, num_envs),
+      InterventionObserver(num_envs),
+  ]
+
+
+def make_actor(experiment: Experiment, index: int, generation: int,
+               writer: EpisodeWriter, link: Link) -> Actor:
+  """Builds one actor."""
+  agent = make_agent(experiment)
+  seed = role_seed(experiment, 'actor', index, generation)
+  environment = env_registry.make(
+      experiment.env, experiment.envs_per_actor, seed, experiment.sample_goals,
+      experiment.fixed_goal)
+  return Actor(
+      config=ActorConfig(
+          pace=make_pace(experiment, agent),
+          warmup_steps=agent.replay.min_steps,
+          max_parameter_age=experiment.max_parameter_age),
+      loop=EnvironmentLoop(
+          environment, jax.random.key(seed),
+          make_observers(experiment, experiment.envs_per_actor)),
+      policy=agent.policy,
+      warmup_policy=agent.warmup_policy,
+      buffer=EpisodeBuffer(agent.replay.columns, experiment.envs_per_actor),
+      writer=writer,
+      link=link)
+
+
+def make_evaluator(experiment: Experiment, generation: int,
+                   variables: VariableSource, sink: Any) -> Evaluator:
+  """Builds the evaluator: fixed goal, greedy."""
+  seed = role_seed(experiment, 'evaluator', 0, generation)
+  environment = env_registry.make(
+      experiment.env, experiment.eval_episodes, seed, sample_goals=False,
+      goal=experiment.fixed_goal)
+  paths = PathObserver(
+      environment.spec, min(NUM_PATHS, experiment.eval_episodes))
+  observers = make_observers(experiment, experiment.eval_episodes)
+  return Evaluator(
+      loop=EnvironmentLoop(
+          environment, jax.random.key(seed), [*observers, paths]),
+      policy=make_agent(experiment).eval_policy,
+      path_observer=paths,
+      variables=variables,
+      sink=sink,
+      num_episodes=experiment.eval_episodes,
+      interval=experiment.eval_interval)
+
+
+def make_learner(experiment: Experiment, counts: Any,
+                 save_replay: Callable[[], Any]) -> Learner:
+  """Builds the learner, from the newest checkpoint if there is one."""
+  run_dir = experiment_lib.run_dir(experiment)
+  return Learner(
+      agent=make_agent(experiment),
+      config=LearnerConfig(
+          checkpoint_dir=run_folder.checkpoint_dir(run_dir),
+          checkpoint_interval=60.0 * experiment.time_delta_minutes,
+          log_interval=experiment.log_interval),
+      key=jax.random.key(role_seed(experiment, 'learner')),
+      counts=counts,
+      save_replay=save_replay)
+
+
+def counter_arguments(experiment: Experiment,
+                      saved: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+  """Returns the arguments of `Counter`, resuming from `saved`."""
+  run_dir = experiment_lib.run_dir(experiment)
+  num_episodes = int(saved['counts'].get('actor_episodes', 0)) if saved else 0
+  spec = make_spec(experiment)
+  visits = VisitLog(
+      experiment_lib.visits_dir(experiment), audited_regions(experiment),
+      num_episodes) if len(spec.position_indices) == 2 else None
+
+  def save_paths(actor_steps: int, paths: np.ndarray) -> None:
+    path = os.path.join(run_folder.figures_dir(run_dir), 'eval_paths.npz')
+    with open(path + '.tmp', 'wb') as f:
+      np.savez(f, actor_steps=actor_steps, paths=paths)
+    os.replace(path + '.tmp', path)
+
+  return dict(
+      run_loggers={r: make_logger(run_dir, r)
+                   for r in ('actor', 'learner', 'evaluator')},
+      visits=visits,
+      num_steps=experiment.num_steps,
+      log_interval=experiment.log_interval,
+      saved=saved,
+      save_paths=save_paths)
+
+
+def make_counter(experiment: Experiment) -> Counter:
+  """Builds the counter, from the newest checkpoint if there is one."""
+  saved = run_folder.saved_counter(experiment_lib.run_dir(experiment))
+  return Counter(**counter_arguments(experiment, saved))

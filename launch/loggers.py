@@ -1,0 +1,61 @@
+"""Log rows of one role: CSV always, TensorBoard events beside it."""
+
+import os
+import socket
+import time
+from typing import Any, Mapping
+
+from acme.utils import loggers
+import numpy as np
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.summary.writer import record_writer
+
+
+class TensorBoardLogger(loggers.Logger):
+  """Writes scalars as TensorBoard events, without importing TensorFlow."""
+
+  def __init__(self, directory: str, label: str, steps_key: str):
+    """Opens an event file.
+
+    Args:
+      directory: what `tensorboard --logdir` is pointed at, or below.
+      label: prefix of every tag.
+      steps_key: which value is the x axis.
+    """
+    os.makedirs(directory, exist_ok=True)
+    self._label = label
+    self._steps_key = steps_key
+    name = f'events.out.tfevents.{time.time():.0f}.{socket.gethostname()}'
+    self._file = open(  # pylint: disable=consider-using-with
+        os.path.join(directory, f'{name}.{os.getpid()}'), 'wb')
+    self._records = record_writer.RecordWriter(self._file)
+    self._write(event_pb2.Event(
+        wall_time=time.time(), file_version='brain.Event:2'))
+
+  def write(self, data: Mapping[str, Any]) -> None:
+    """Writes one event holding every finite number of `data`."""
+    summary = summary_pb2.Summary()
+    for name, value in data.items():
+      if name != self._steps_key and np.isfinite(value):
+        summary.value.add(
+            tag=f'{self._label}/{name}', simple_value=float(value))
+    self._write(event_pb2.Event(
+        wall_time=time.time(), step=int(data[self._steps_key]),
+        summary=summary))
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._file.close()
+
+  def _write(self, event: event_pb2.Event) -> None:
+    self._records.write(event.SerializeToString())
+    self._file.flush()
+
+
+def make_logger(run_dir: str, role: str) -> loggers.Logger:
+  """Returns the logger of `role`: `logs/<role>/logs.csv` and `tensorboard/`."""
+  return loggers.Dispatcher([
+      loggers.CSVLogger(run_dir, role, add_uid=False, flush_every=1),
+      TensorBoardLogger(
+          os.path.join(run_dir, 'tensorboard', role), role, 'actor_steps'),
+  ])

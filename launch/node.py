@@ -1,0 +1,73 @@
+"""What every node process runs: Launchpad's own entry, made to end reliably.
+
+`python -m launch.node` takes the arguments of Launchpad's process entry.
+"""
+
+import ctypes
+import os
+import runpy
+import signal
+import sys
+import threading
+import time
+import traceback
+
+from launch import native
+
+# Set by the starter: seconds between the first stop signal and a hard exit.
+GRACE_VARIABLE = 'CAIRN_NODE_GRACE'
+
+_PR_SET_PDEATHSIG = 1
+_ENTRY = 'launchpad.nodes.python.process_entry'
+
+
+def main() -> None:
+  """Runs one node and leaves with its status."""
+  native.preload()
+  _die_with_parent()
+  _watch_stop_signals(float(os.environ[GRACE_VARIABLE]))
+  status = 0
+  try:
+    runpy.run_module(_ENTRY, run_name='__main__', alter_sys=True)
+  except SystemExit as e:
+    if e.code not in (None, 0):
+      print(e.code, file=sys.stderr)
+      status = 1
+  except BaseException:  # pylint: disable=broad-except
+    traceback.print_exc()
+    status = 1
+  for stream in (sys.stdout, sys.stderr):
+    stream.flush()
+  # A courier client with a call pending would hang in its destructor.
+  os._exit(status)
+
+
+def _die_with_parent() -> None:
+  """Asks the kernel for SIGTERM should the launcher die."""
+  ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+  if os.getppid() == 1:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _watch_stop_signals(grace: float) -> None:
+  """Ends the process `grace` seconds after the first SIGTERM, come what may.
+
+  Python's handlers do not run while the main thread is inside courier or
+  Reverb, so the signal's number is read from the wake-up file descriptor.
+  """
+  read, write = os.pipe()
+  os.set_blocking(write, False)
+  signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+
+  def watch() -> None:
+    while os.read(read, 1)[0] != signal.SIGTERM:
+      pass
+    time.sleep(grace)
+    os.write(2, b'node: did not stop in time, leaving\n')
+    os._exit(143)
+
+  threading.Thread(target=watch, name='stop-watchdog', daemon=True).start()
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,157 @@
+"""The roles as Launchpad nodes: each fetches its parts and runs until stopped.
+
+No call here is without a bound: courier and Reverb block for ever on a dead
+server, and Python handles no signal meanwhile.
+"""
+
+import time
+from typing import Any, Optional, Tuple
+
+import launchpad as lp
+from launchpad import context
+
+from actors.variables import Link
+from launch import experiment as experiment_lib
+from launch import factory, run_folder
+from launch.counter import Counter
+from launch.experiment import Experiment
+from replay import tables
+from replay.dataset import Prefetcher, reverb_batches
+from replay.episodes import ReverbWriter
+
+# Seconds one remote call may take.
+CALL_TIMEOUT = 30.0
+# Seconds between an actor's looks at counter and learner.
+LINK_PERIOD = 0.05
+# Seconds either may be out of an actor's reach before it gives up.
+PATIENCE = 60.0
+# Seconds the counter stays up for the learner's last checkpoint.
+LINGER = 30.0
+
+
+class CounterNode(Counter):
+  """Counts, logs, and ends the program when the run is complete."""
+
+  def __init__(self, experiment: Experiment):
+    """Resumes from the newest checkpoint if there is one."""
+    saved = run_folder.saved_counter(experiment_lib.run_dir(experiment))
+    super().__init__(**factory.counter_arguments(experiment, saved))
+    self._learner_done = False
+
+  def finish_learner(self) -> None:
+    """Called by the learner once its last checkpoint is written."""
+    self._learner_done = True
+
+  def run(self) -> None:
+    """Runs until the program stops; outlives the learner."""
+    stop = lp.stop_event()
+    self.watch(stop.is_set, stop.wait, context.get_context().program_stopper)
+    stop.wait()
+    # Threads of one process all stop at once; separate processes are stopped
+    # in order, and the learner has gone before.
+    threads = context.get_context().launch_type in (
+        context.LaunchType.LOCAL_MULTI_THREADING,
+        context.LaunchType.TEST_MULTI_THREADING)
+    deadline = time.monotonic() + (LINGER if threads else 0.0)
+    while not self._learner_done and time.monotonic() < deadline:
+      time.sleep(0.1)
+    self.close()
+
+
+class LearnerNode:
+  """Updates the agent from replay and serves its variables."""
+
+  def __init__(self, experiment: Experiment, replay: Any, counter: Any):
+    """Builds the learner.
+
+    Args:
+      experiment: the run.
+      replay: a `reverb.Client`.
+      counter: client of the counter.
+    """
+    self._experiment = experiment
+    self._replay = replay
+    self._counter = counter
+    self._agent = factory.make_agent(experiment)
+    self._learner = factory.make_learner(
+        experiment, counter, save_replay=replay.checkpoint)
+
+  def get_variables(self, have: int) -> Optional[Tuple[int, Any]]:
+    """Returns `(updates, variables)`, or None if `have` is the newest."""
+    return self._learner.get_variables(have)
+
+  def run(self) -> None:
+    """Learns until the program stops, then saves."""
+    stop = lp.stop_event()
+    spec = self._agent.replay
+    batches = Prefetcher(
+        lambda: reverb_batches(self._replay.server_address, spec))
+    batches.start()
+    waited = 0.0
+    while not stop.is_set():
+      began = time.monotonic()
+      batch = batches.get(timeout=0.5)
+      waited += time.monotonic() - began
+      if batch is None:
+        continue
+      self._learner.step(batch, waited)
+      waited = 0.0
+    batches.stop()
+    self._learner.save()
+    self._counter.finish_learner()
+
+
+class ActorNode:
+  """Steps environments and writes episodes to replay."""
+
+  def __init__(self, experiment: Experiment, index: int, replay: Any,
+               counter: Any, learner: Any):
+    """Builds the actor.
+
+    Args:
+      experiment: the run.
+      index: which actor this is.
+      replay: a `reverb.Client`.
+      counter: client of the counter.
+      learner: client of the learner.
+    """
+    self._experiment = experiment
+    self._index = index
+    self._replay = replay
+    self._counter = counter
+    self._learner = learner
+
+  def run(self) -> None:
+    """Acts until the program stops."""
+    stop = lp.stop_event()
+    columns = factory.make_agent(self._experiment).replay.columns
+    writer = ReverbWriter(self._replay, tables.TABLE, columns, stop.is_set)
+    generation = int(self._counter.get_counts()['actor_episodes'])
+    link = Link(self._counter, self._learner, LINK_PERIOD, PATIENCE)
+    actor = factory.make_actor(
+        self._experiment, self._index, generation, writer, link)
+    actor.run(stop.is_set)
+
+
+class EvaluatorNode:
+  """Evaluates the greedy policy between rests."""
+
+  def __init__(self, experiment: Experiment, counter: Any, learner: Any):
+    """Builds the evaluator.
+
+    Args:
+      experiment: the run.
+      counter: client of the counter.
+      learner: client of the learner.
+    """
+    self._experiment = experiment
+    self._counter = counter
+    self._learner = learner
+
+  def run(self) -> None:
+    """Evaluates until the program stops, then once more."""
+    stop = lp.stop_event()
+    generation = int(self._counter.get_counts()['actor_episodes'])
+    evaluator = factory.make_evaluator(
+        self._experiment, generation, self._learner, self._counter)
+    evaluator.run(stop.is_set, stop.wait)

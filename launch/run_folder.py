@@ -1,0 +1,129 @@
+"""What a run leaves behind, and whether it may be resumed."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any, Dict, Optional
+
+from launch import experiment as experiment_lib
+from launch.experiment import ConfigError, Experiment
+from learners import checkpoint
+
+
+def checkpoint_dir(run_dir: str) -> str:
+  """Returns the folder of the learner's checkpoints."""
+  return os.path.join(run_dir, 'checkpoints')
+
+
+def replay_dir(run_dir: str) -> str:
+  """Returns the folder of replay's checkpoint."""
+  return os.path.join(run_dir, 'replay')
+
+
+def nodes_dir(run_dir: str) -> str:
+  """Returns the folder of the nodes' pickles and output."""
+  return os.path.join(run_dir, 'nodes')
+
+
+def figures_dir(run_dir: str) -> str:
+  """Returns the folder of figures."""
+  return os.path.join(run_dir, 'figures')
+
+
+def prepare(experiment: Experiment) -> str:
+  """Makes the run's folder, or checks that the run in it may go on.
+
+  Args:
+    experiment: the run.
+
+  Returns:
+    The folder.
+
+  Raises:
+    ConfigError: if the folder cannot be written, or holds a run with other
+      settings.
+  """
+  run_dir = experiment_lib.run_dir(experiment)
+  config_path = os.path.join(run_dir, 'config.json')
+  if os.path.exists(config_path):
+    _check_same(config_path, experiment)
+  try:
+    for folder in (run_dir, checkpoint_dir(run_dir), replay_dir(run_dir),
+                   figures_dir(run_dir)):
+      os.makedirs(folder, exist_ok=True)
+    # Node pickles are code: nobody else may put theirs here.
+    os.makedirs(nodes_dir(run_dir), mode=0o700, exist_ok=True)
+    _write(config_path, experiment_lib.to_json(experiment))
+    with open(os.path.join(run_dir, 'command.txt'), 'a', encoding='utf-8') as f:
+      f.write(' '.join([sys.executable, *sys.argv]) + '\n')
+    _write(os.path.join(run_dir, 'git.json'), json.dumps(git_state(), indent=2))
+  except OSError as e:
+    raise ConfigError([
+        f'log_dir_path: cannot write {run_dir}: {e.strerror}; choose a folder '
+        'that can be written']) from e
+  return run_dir
+
+
+def load(run_dir: str) -> Experiment:
+  """Reads the experiment of a run's folder.
+
+  Raises:
+    ConfigError: if there is none.
+  """
+  path = os.path.join(run_dir, 'config.json')
+  if not os.path.exists(path):
+    raise ConfigError([f'{run_dir} is no run folder: it has no config.json'])
+  with open(path, encoding='utf-8') as f:
+    return experiment_lib.from_json(f.read())
+
+
+def saved_counter(run_dir: str) -> Optional[Dict[str, Any]]:
+  """Returns the counter's part of the newest checkpoint, if there is one."""
+  meta = checkpoint.latest_meta(checkpoint_dir(run_dir))
+  return meta['counter'] if meta else None
+
+
+def is_complete(experiment: Experiment) -> bool:
+  """Whether the checkpointed run already has all its environment steps."""
+  saved = saved_counter(experiment_lib.run_dir(experiment))
+  done = saved['counts'].get('actor_steps', 0) if saved else 0
+  return done >= experiment.num_steps
+
+
+def git_state() -> Dict[str, Any]:
+  """Returns commit and uncommitted changes of the code, where it is in git."""
+  root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+  def git(*args: str) -> Optional[str]:
+    try:
+      return subprocess.run(
+          ['git', '-C', root, *args], check=True, capture_output=True,
+          text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+      return None
+
+  commit, diff = git('rev-parse', 'HEAD'), git('diff', 'HEAD')
+  return {'commit': commit.strip() if commit else None, 'diff': diff}
+
+
+def _check_same(config_path: str, experiment: Experiment) -> None:
+  with open(config_path, encoding='utf-8') as f:
+    try:
+      old = experiment_lib.from_json(f.read())
+    except (ValueError, KeyError, TypeError) as e:
+      raise ConfigError([
+          f'{config_path} cannot be read ({e}); move the folder away to start '
+          'anew']) from e
+  changed = experiment_lib.changed_settings(old, experiment)
+  if changed:
+    raise ConfigError(
+        [f'{c}; a resumed run keeps it' for c in changed]
+        + [f'to start anew, move {os.path.dirname(config_path)} away, or use '
+           '--add_uid or another --log_dir_path'])
+
+
+def _write(path: str, text: str) -> None:
+  with open(path + '.tmp', 'w', encoding='utf-8') as f:
+    f.write(text)
+  os.replace(path + '.tmp', path)

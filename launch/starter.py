@@ -1,0 +1,259 @@
+"""Starts the nodes of a Launchpad program, watches them, and ends them.
+
+Launchpad's program, nodes, handles and process entry are used as they are; this
+replaces its address builder, its program stopper, the place of its pickles and
+its start command, and adds what its local launcher lacks: it notices a node
+that dies, restarts those that may be, stops nodes in order, and returns a
+status one can trust.
+"""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Dict, IO, Iterator, List, Mapping, Optional
+
+import courier
+import launchpad as lp
+from launchpad import context
+from launchpad.launch import serialization
+
+from launch.hosts import Host
+from launch.node import GRACE_VARIABLE
+
+_POLL_SECONDS = 0.05
+# Once a node has failed, no group of nodes gets longer than this to stop.
+_FAILURE_GRACE = 4.0
+_TRACEBACK_LINES = 60
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Role:
+  """How the nodes of one group are run.
+
+  Attributes:
+    stop_order: groups with lower numbers are stopped first.
+    grace: seconds a node gets to stop before it is killed.
+    restarts: start again if it dies; otherwise its death ends the program.
+    env: environment variables.
+    console: its standard output goes to the terminal.
+  """
+  stop_order: int
+  grace: float
+  restarts: bool = False
+  env: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  console: bool = False
+
+
+class FixedAddress(lp.AbstractAddressBuilder):
+  """host:port chosen by the starter; clients dial it, servers use the port."""
+
+  def __init__(self, address: str):
+    self._address = address
+
+  def build(self) -> str:
+    """Returns host:port."""
+    return self._address
+
+
+class RemoteStopper:
+  """What `lp.stop()` calls in a node: asks the starter to stop the program."""
+
+  def __init__(self, address: str):
+    self._address = address
+
+  def __call__(self, mark_as_completed: bool = False) -> None:
+    """Asks the starter once."""
+    del mark_as_completed
+    courier.Client(
+        self._address, call_timeout=10, wait_for_ready=False).stop()
+
+
+@dataclasses.dataclass
+class _Node:
+  """One node: how to start it, and its running process."""
+  label: str
+  index: int
+  role: Role
+  argv: List[str]
+  env: Dict[str, str]
+  log_path: str
+  process: Optional['subprocess.Popen[str]'] = None
+
+  @property
+  def title(self) -> str:
+    """Label and index, as messages name it."""
+    return f'{self.label}/{self.index}'
+
+  @property
+  def alive(self) -> bool:
+    """Whether its process runs."""
+    return self.process is not None and self.process.poll() is None
+
+
+class Starter:
+  """Runs one program to its end."""
+
+  def __init__(self, program: lp.Program, roles: Mapping[str, Role],
+               host: Host, nodes_dir: str, max_restarts: int):
+    """Prepares the nodes; nothing is started yet.
+
+    Args:
+      program: what to run.
+      roles: one per group of nodes.
+      host: where to run it.
+      nodes_dir: folder for pickles and output, readable by this user alone.
+      max_restarts: restarts allowed in all.
+    """
+    self._host = host
+    self._nodes_dir = nodes_dir
+    self._restarts_left = max_restarts
+    self._stop_asked = threading.Event()
+    self._signals = 0
+    port = host.pick_port()
+    self._server = courier.Server(port=port)
+    self._server.Bind('stop', self._stop_asked.set)
+    self._nodes = self._prepare(program, roles, f'{host.address}:{port}')
+
+  def run(self) -> int:
+    """Starts all nodes, waits for the end, and returns an exit status."""
+    with self._handle_signals():
+      self._server.Start()
+      try:
+        for node in self._nodes:
+          self._start(node)
+        failed = self._watch()
+        self._stop_nodes(_FAILURE_GRACE if failed else None)
+      finally:
+        self._kill(self._nodes)
+        self._server.Stop()
+    if failed is not None:
+      print(_report(failed), file=sys.stderr, flush=True)
+      return 1
+    return 130 if self._signals > 1 else 0
+
+  def pids(self) -> Dict[str, int]:
+    """Returns the process ids of running nodes by title."""
+    return {n.title: n.process.pid for n in self._nodes
+            if n.process is not None and n.alive}
+
+  def _prepare(self, program: lp.Program, roles: Mapping[str, Role],
+               stop_address: str) -> List[_Node]:
+    # Launchpad has no public way to set a node's context from outside.
+    for label, nodes in program.groups.items():
+      for node in nodes:
+        node._initialize_context(
+            context.LaunchType.LOCAL_MULTI_PROCESSING, launch_config=None)
+        node._launch_context._program_stopper = RemoteStopper(stop_address)
+        for handle in node.input_handles:
+          handle.connect(node, label)
+    for node in program.get_all_nodes():
+      for address in node.addresses:
+        address.bind(FixedAddress(
+            f'{self._host.address}:{self._host.pick_port()}'))
+    prepared = []
+    for label, nodes in program.groups.items():
+      data_file = os.path.abspath(os.path.join(self._nodes_dir, f'{label}.pkl'))
+      serialization.serialize_functions(
+          data_file, label, [n.function for n in nodes])
+      for index in range(len(nodes)):
+        prepared.append(self._node(label, index, roles[label], data_file))
+    return prepared
+
+  def _node(self, label: str, index: int, role: Role,
+            data_file: str) -> _Node:
+    return _Node(
+        label=label, index=index, role=role,
+        argv=[sys.executable, '-m', 'launch.node', '--data_file', data_file,
+              '--lp_task_id', str(index),
+              # The watchdog of launch/node.py replaces Launchpad's timer.
+              '--lp_termination_notice_secs=-1'],
+        env={'PYTHONUNBUFFERED': '1',
+             'PYTHONPATH': os.pathsep.join(
+                 [_ROOT, *filter(None, [os.environ.get('PYTHONPATH')])]),
+             'TF_CPP_MIN_LOG_LEVEL': '1',
+             GRACE_VARIABLE: str(role.grace), **role.env},
+        log_path=os.path.join(self._nodes_dir, f'{label}-{index}.log'))
+
+  def _start(self, node: _Node) -> None:
+    with _open_log(node) as log:
+      node.process = self._host.start(
+          node.argv, node.env, log, node.role.console)
+
+  def _watch(self) -> Optional[_Node]:
+    """Waits until the program is to stop; returns the node that failed."""
+    while not self._stop_asked.wait(_POLL_SECONDS):
+      dead = [node for node in self._nodes if not node.alive]
+      # Others fail because a server went away; name the one that matters.
+      dead.sort(key=lambda node: (node.role.restarts, -node.role.stop_order))
+      for node in dead:
+        if not node.role.restarts or self._restarts_left == 0:
+          return node
+        self._restarts_left -= 1
+        print(f'{node.title} ended with status {_status(node)}; starting it '
+              f'again ({self._restarts_left} restarts left), output in '
+              f'{node.log_path}', file=sys.stderr, flush=True)
+        self._start(node)
+    return None
+
+  def _stop_nodes(self, limit: Optional[float]) -> None:
+    """Stops groups in order; each gets its grace, at most `limit`."""
+    for order in sorted({node.role.stop_order for node in self._nodes}):
+      nodes = [n for n in self._nodes if n.role.stop_order == order]
+      for node in nodes:
+        if node.alive and node.process is not None:
+          node.process.send_signal(signal.SIGTERM)
+      grace = max(node.role.grace for node in nodes)
+      if limit is not None:
+        grace = min(grace, limit)
+      deadline = time.monotonic() + grace
+      while (any(node.alive for node in nodes) and self._signals < 2
+             and time.monotonic() < deadline):
+        time.sleep(_POLL_SECONDS)
+      self._kill(nodes)
+
+  def _kill(self, nodes: List[_Node]) -> None:
+    for node in nodes:
+      if node.alive and node.process is not None:
+        node.process.kill()
+    for node in nodes:
+      if node.process is not None:
+        node.process.wait()
+
+  @contextlib.contextmanager
+  def _handle_signals(self) -> Iterator[None]:
+    """The first SIGINT or SIGTERM stops in order, the second kills."""
+
+    def handle(signum, frame):
+      del signum, frame
+      self._signals += 1
+      self._stop_asked.set()
+
+    before = {s: signal.signal(s, handle)
+              for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+      yield
+    finally:
+      for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
+def _open_log(node: _Node) -> IO[str]:
+  return open(node.log_path, 'a', encoding='utf-8')
+
+
+def _status(node: _Node) -> Optional[int]:
+  return node.process.returncode if node.process is not None else None
+
+
+def _report(node: _Node) -> str:
+  """Returns what the failed node said last, its traceback at the end."""
+  with open(node.log_path, encoding='utf-8', errors='replace') as f:
+    tail = ''.join(f.readlines()[-_TRACEBACK_LINES:])
+  return (f'{node.title} failed with status {_status(node)}; its output is in '
+          f'{node.log_path} and ends with:\n{tail}')

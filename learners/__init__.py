@@ -1,0 +1,1 @@
+"""Algorithms, one folder each, and the shell that drives any of them."""

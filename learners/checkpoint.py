@@ -1,0 +1,175 @@
+"""Checkpoints: arrays and JSON in a folder, written atomically.
+
+A checkpoint is data: loading one fills a template and runs no stored code.
+"""
+
+import json
+import os
+import re
+import shutil
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+import zipfile
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_ARRAYS = 'state.npz'
+_META = 'meta.json'
+_NAME = re.compile(r'ckpt-(\d{12})')
+
+
+class Restored(NamedTuple):
+  """A checkpoint read back.
+
+  Attributes:
+    state: the pytree.
+    meta: the JSON saved beside it.
+    path: where it came from.
+  """
+  state: Any
+  meta: Dict[str, Any]
+  path: str
+
+
+def save(directory: str, step: int, state: Any, meta: Dict[str, Any],
+         keep: int = 3, score: Optional[float] = None) -> str:
+  """Writes a checkpoint and removes old ones.
+
+  The `keep` newest stay, and the best by `score`.
+
+  Args:
+    directory: of all checkpoints.
+    step: orders them; SGD steps.
+    state: pytree of arrays.
+    meta: JSON data to keep beside it.
+    keep: how many of the newest stay.
+    score: higher is better; None if unknown.
+
+  Returns:
+    The checkpoint's folder.
+  """
+  os.makedirs(directory, exist_ok=True)
+  final = os.path.join(directory, f'ckpt-{step:012d}')
+  partial = final + '.tmp'
+  shutil.rmtree(partial, ignore_errors=True)
+  os.makedirs(partial)
+  with open(os.path.join(partial, _ARRAYS), 'wb') as f:
+    np.savez(f, **_flatten(state))
+    _sync(f)
+  with open(os.path.join(partial, _META), 'w', encoding='utf-8') as f:
+    json.dump({**meta, 'step': step, 'score': score}, f)
+    _sync(f)
+  shutil.rmtree(final, ignore_errors=True)
+  os.replace(partial, final)
+  _prune(directory, keep)
+  return final
+
+
+def load_latest(directory: str, template: Any) -> Optional[Restored]:
+  """Reads the newest readable checkpoint.
+
+  A torn one is skipped with a warning.
+
+  Args:
+    directory: of all checkpoints.
+    template: pytree with the structure, shapes and dtypes expected.
+
+  Returns:
+    The checkpoint, or None if there is none.
+
+  Raises:
+    ValueError: if a checkpoint does not fit the template.
+  """
+  for path in reversed(checkpoints(directory)):
+    try:
+      meta = read_meta(path)
+      with np.load(os.path.join(path, _ARRAYS), allow_pickle=False) as arrays:
+        stored = {name: arrays[name] for name in arrays.files}
+    except (OSError, EOFError, zipfile.BadZipFile, json.JSONDecodeError) as e:
+      logging.warning('skipping unreadable checkpoint %s: %s', path, e)
+      continue
+    return Restored(_unflatten(template, stored, path), meta, path)
+  return None
+
+
+def latest_meta(directory: str) -> Optional[Dict[str, Any]]:
+  """Returns the JSON of the newest checkpoint that has a readable one."""
+  for path in reversed(checkpoints(directory)):
+    try:
+      return read_meta(path)
+    except (OSError, json.JSONDecodeError) as e:
+      logging.warning('skipping unreadable checkpoint %s: %s', path, e)
+  return None
+
+
+def read_meta(path: str) -> Dict[str, Any]:
+  """Returns the JSON saved with the checkpoint at `path`."""
+  with open(os.path.join(path, _META), encoding='utf-8') as f:
+    return json.load(f)
+
+
+def checkpoints(directory: str) -> List[str]:
+  """Returns the folders of finished checkpoints, oldest first."""
+  if not os.path.isdir(directory):
+    return []
+  return [os.path.join(directory, name)
+          for name in sorted(os.listdir(directory)) if _NAME.fullmatch(name)]
+
+
+def _flatten(state: Any) -> Dict[str, np.ndarray]:
+  flat, _ = jax.tree_util.tree_flatten_with_path(state)
+  return {jax.tree_util.keystr(path): np.asarray(_raw(leaf))
+          for path, leaf in flat}
+
+
+def _raw(leaf: Any) -> Any:
+  """Returns the integers behind a typed PRNG key, other leaves as they are."""
+  return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _is_key(leaf: Any) -> bool:
+  return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(
+      leaf.dtype, jax.dtypes.prng_key)
+
+
+def _unflatten(template: Any, stored: Dict[str, np.ndarray], path: str) -> Any:
+  flat, treedef = jax.tree_util.tree_flatten_with_path(template)
+  names = [jax.tree_util.keystr(p) for p, _ in flat]
+  problems = [f'{n} is missing' for n in names if n not in stored]
+  problems += [f'{n} is not expected' for n in stored if n not in set(names)]
+  leaves = []
+  for name, (_, leaf) in zip(names, flat):
+    if name not in stored:
+      continue
+    expected, value = _raw(leaf), stored[name]
+    if value.shape != expected.shape or value.dtype != expected.dtype:
+      problems.append(f'{name} is {value.dtype}{list(value.shape)}, needs '
+                      f'{expected.dtype}{list(expected.shape)}')
+    leaves.append(jax.random.wrap_key_data(jnp.asarray(value))
+                  if _is_key(leaf) else value)
+  if problems:
+    raise ValueError(f'checkpoint {path} does not fit this agent: '
+                     + '; '.join(problems))
+  return jax.tree_util.tree_unflatten(treedef, leaves)
+
+
+def _prune(directory: str, keep: int) -> None:
+  paths = checkpoints(directory)
+  scored: List[Tuple[float, str]] = []
+  for path in paths:
+    score = read_meta(path).get('score')
+    if score is not None:
+      scored.append((score, path))
+  kept = set(paths[-keep:])
+  if scored:
+    kept.add(max(scored)[1])
+  for path in paths:
+    if path not in kept:
+      shutil.rmtree(path)
+
+
+def _sync(file: Any) -> None:
+  file.flush()
+  os.fsync(file.fileno())

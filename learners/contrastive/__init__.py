@@ -1,0 +1,1 @@
+"""Contrastive RL: CPC, NCE and C-learning critics, a goal-reaching actor."""

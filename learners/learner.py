@@ -1,0 +1,168 @@
+"""The learner shell: update, log, checkpoint, serve. It knows no algorithm."""
+
+import dataclasses
+import threading
+import time
+from typing import Any, Callable, Dict, Optional, Protocol, Tuple
+
+import jax
+import numpy as np
+
+from learners import checkpoint
+from learners.agent import Agent, Batch, Metrics
+
+
+class Counts(Protocol):
+  """The run's counter, as far as the learner needs it."""
+
+  def increment(self, **counts: float) -> Dict[str, float]:
+    """Adds to counts and returns all of them."""
+    ...
+
+  def get_snapshot(self) -> Dict[str, Any]:
+    """Returns what a checkpoint must keep of the counter."""
+    ...
+
+  def record_learner(self, metrics: Dict[str, float]) -> None:
+    """Takes the learner's figures of one interval."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnerConfig:
+  """How the shell behaves.
+
+  Attributes:
+    checkpoint_dir: folder of all checkpoints.
+    checkpoint_interval: seconds between checkpoints.
+    log_interval: seconds between log rows.
+    keep: newest checkpoints kept; the best is kept beside them.
+  """
+  checkpoint_dir: str
+  checkpoint_interval: float
+  log_interval: float
+  keep: int = 3
+
+
+class Learner:
+  """Drives any `Agent`; hands its variables to whoever asks."""
+
+  def __init__(self, agent: Agent, config: LearnerConfig, key: jax.Array,
+               counts: Counts, save_replay: Callable[[], Any]):
+    """Starts from the newest checkpoint, or anew.
+
+    Args:
+      agent: the algorithm.
+      config: how the shell behaves.
+      key: the agent's source of randomness.
+      counts: the run's counter.
+      save_replay: called with each checkpoint; what it returns, JSON data, is
+        kept in it.
+    """
+    self._agent = agent
+    self._config = config
+    self._counts = counts
+    self._save_replay = save_replay
+    self._update = jax.jit(self._update_and_serve, donate_argnums=0)
+    state = agent.init(key)
+    restored = checkpoint.load_latest(config.checkpoint_dir, state)
+    self.restored_meta = restored.meta if restored else None
+    self._updates = int(restored.meta['step']) if restored else 0
+    self._state = jax.device_put(restored.state if restored else state)
+    self._pending: Optional[Dict[str, jax.Array]] = None
+    self._lock = threading.Lock()
+    self._published: Tuple[int, Any] = (
+        self._updates, jax.device_get(agent.variables(self._state)))
+    self._log = _IntervalLog(config.log_interval)
+    self._last_checkpoint = time.monotonic()
+
+  @property
+  def updates(self) -> int:
+    """SGD steps done."""
+    return self._updates
+
+  @property
+  def state(self) -> Any:
+    """The agent's training state."""
+    return self._state
+
+  def get_variables(self, have: int) -> Optional[Tuple[int, Any]]:
+    """Returns `(updates, variables)`, or None if `have` is the newest."""
+    with self._lock:
+      updates, variables = self._published
+      if updates == have:
+        return None
+      # Copied from the device once, in the thread of the first who asks.
+      variables = jax.device_get(variables)
+      self._published = (updates, variables)
+      return self._published
+
+  def step(self, batch: Batch, waited: float) -> None:
+    """Makes one call of the agent's update.
+
+    Args:
+      batch: on the device.
+      waited: seconds the learner waited for it.
+    """
+    self._state, metrics, variables = self._update(self._state, batch)
+    if self._pending is not None:
+      # Bounds how far the device may lag behind this loop to one call.
+      jax.block_until_ready(self._pending)
+    self._pending = metrics
+    self._updates += self._agent.updates_per_call
+    with self._lock:
+      self._published = (self._updates, variables)
+    self._counts.increment(
+        learner_steps=1, learner_updates=self._agent.updates_per_call)
+    row = self._log.add(self._agent.updates_per_call, waited, metrics)
+    if row is not None:
+      self._counts.record_learner(row)
+    if (time.monotonic() - self._last_checkpoint
+        > self._config.checkpoint_interval):
+      self.save()
+
+  def save(self) -> str:
+    """Writes a checkpoint of learner, counters and replay; returns its path."""
+    counter = self._counts.get_snapshot()
+    replay = self._save_replay()
+    path = checkpoint.save(
+        self._config.checkpoint_dir, self._updates, self._state,
+        {'counter': counter, 'replay': replay}, self._config.keep,
+        counter.get('score'))
+    self._last_checkpoint = time.monotonic()
+    return path
+
+  def _update_and_serve(self, state: Any,
+                        batch: Batch) -> Tuple[Any, Metrics, Any]:
+    state, metrics = self._agent.update(state, batch)
+    return state, metrics, self._agent.variables(state)
+
+
+class _IntervalLog:
+  """Turns calls into one row per interval."""
+
+  def __init__(self, interval: float):
+    self._interval = interval
+    # The first call compiles; rates are counted from its end.
+    self._since: Optional[float] = None
+    self._updates = 0
+    self._waited = 0.0
+
+  def add(self, updates: int, waited: float,
+          metrics: Dict[str, jax.Array]) -> Optional[Dict[str, float]]:
+    """Adds one call; returns a row when the interval is over."""
+    now = time.monotonic()
+    if self._since is None:
+      jax.block_until_ready(metrics)
+      self._since = time.monotonic()
+      return None
+    self._updates += updates
+    self._waited += waited
+    elapsed = now - self._since
+    if elapsed < self._interval:
+      return None
+    row = {name: float(np.asarray(v)) for name, v in metrics.items()}
+    row['updates_per_second'] = self._updates / elapsed
+    row['wait_fraction'] = min(1.0, self._waited / elapsed)
+    self._since, self._updates, self._waited = now, 0, 0.0
+    return row

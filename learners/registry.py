@@ -1,0 +1,38 @@
+"""Algorithm names and what they build. A new algorithm is a line here."""
+
+import dataclasses
+from typing import Any, Callable, Dict, List, Mapping, Type
+
+from learners.agent import Agent
+from learners.contrastive import agent as contrastive_agent
+from learners.contrastive import config as contrastive_config
+
+
+@dataclasses.dataclass(frozen=True)
+class Algorithm:
+  """One registered algorithm name.
+
+  Attributes:
+    config_class: its settings, a frozen dataclass of `settings.setting` fields.
+    configure: `(alg, preset, overrides) -> config`.
+    problems: `config -> sentences`, what is wrong with the settings.
+    make_agent: `(config, env_spec, safety_mask) -> Agent`.
+    presets: preset names and the values they set.
+  """
+  config_class: Type[Any]
+  configure: Callable[[str, str, Dict[str, Any]], Any]
+  problems: Callable[[Any], List[str]]
+  make_agent: Callable[..., Agent]
+  presets: Mapping[str, Mapping[str, Any]]
+
+
+CONTRASTIVE = Algorithm(
+    config_class=contrastive_config.ContrastiveConfig,
+    configure=contrastive_config.from_settings,
+    problems=contrastive_config.problems,
+    make_agent=contrastive_agent.make_agent,
+    presets=contrastive_config.PRESETS)
+
+ALGORITHMS: Dict[str, Algorithm] = {
+    **{name: CONTRASTIVE for name in contrastive_config.VARIANTS},
+}

@@ -1,0 +1,1 @@
+"""What actors write, where it is kept, and what learners read."""

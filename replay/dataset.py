@@ -1,0 +1,94 @@
+"""What learners read: batches prepared off the training path."""
+
+import queue
+import threading
+from typing import Any, Callable, Iterator, Optional
+
+import jax
+
+from learners.agent import Batch, ReplaySpec
+from replay import tables
+
+
+def reverb_batches(server_address: str, replay: ReplaySpec) -> Iterator[Batch]:
+  """Yields batches of whole episodes from a Reverb server, as NumPy arrays."""
+  import reverb
+  import tensorflow as tf
+
+  dtypes, shapes = tables.dtypes_and_shapes(replay)
+  dataset = reverb.TrajectoryDataset(
+      server_address=server_address,
+      table=tables.TABLE,
+      dtypes=dtypes,
+      shapes=shapes,
+      max_in_flight_samples_per_worker=replay.episodes_per_batch,
+      num_workers_per_iterator=1)
+  dataset = dataset.map(lambda sample: sample.data).batch(
+      replay.episodes_per_batch, drop_remainder=True)
+  options = tf.data.Options()
+  # The cores belong to the update.
+  options.threading.private_threadpool_size = 1
+  options.threading.max_intra_op_parallelism = 1
+  return dataset.with_options(options).as_numpy_iterator()
+
+
+class Prefetcher:
+  """Moves batches to the device in a thread, a bounded number ahead."""
+
+  def __init__(self, make_batches: Callable[[], Iterator[Batch]],
+               depth: int = tables.PREFETCH,
+               device: Optional[jax.Device] = None):
+    """Prepares the thread; it starts with `start`.
+
+    Args:
+      make_batches: called once in the thread.
+      depth: batches held ready.
+      device: where they are put; None is JAX's default.
+    """
+    self._make_batches = make_batches
+    self._device = device
+    self._queue: queue.Queue[Any] = queue.Queue(maxsize=depth)
+    self._stopped = threading.Event()
+    self._thread = threading.Thread(
+        target=self._fill, name='prefetcher', daemon=True)
+
+  def start(self) -> None:
+    """Starts fetching."""
+    self._thread.start()
+
+  def get(self, timeout: float) -> Optional[Batch]:
+    """Returns the next batch, or None if none came within `timeout` seconds.
+
+    Raises:
+      Exception: whatever ended the thread.
+    """
+    try:
+      item = self._queue.get(timeout=timeout)
+    except queue.Empty:
+      return None
+    if isinstance(item, BaseException):
+      raise item
+    return item
+
+  def stop(self) -> None:
+    """Tells the thread to end; it may still hang in a call to a dead server."""
+    self._stopped.set()
+
+  def _fill(self) -> None:
+    try:
+      for batch in self._make_batches():
+        self._put(jax.device_put(batch, self._device))
+        if self._stopped.is_set():
+          return
+      raise RuntimeError('the replay server ended the stream of batches')
+    except BaseException as e:  # pylint: disable=broad-except
+      # Raised again in the learner's own thread, by `get`.
+      self._put(e)
+
+  def _put(self, item: Any) -> None:
+    while not self._stopped.is_set():
+      try:
+        self._queue.put(item, timeout=0.5)
+        return
+      except queue.Full:
+        continue

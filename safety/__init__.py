@@ -1,0 +1,1 @@
+"""Regions the agent must keep out of: parsing, masking, enforcement, audit."""
