@@ -137,11 +137,6 @@ class Starter:
       return 1
     return 130 if self._signals > 1 else 0
 
-  def pids(self) -> Dict[str, int]:
-    """Returns the process ids of running nodes by title."""
-    return {n.title: n.process.pid for n in self._nodes
-            if n.process is not None and n.alive}
-
   def _prepare(self, program: lp.Program, roles: Mapping[str, Role],
                stop_address: str) -> List[_Node]:
     # Launchpad has no public way to set a node's context from outside.

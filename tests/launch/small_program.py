@@ -1,0 +1,71 @@
+"""A Launchpad program without learning: what its nodes do is in argv.
+
+`python small_program.py FOLDER role=behaviour ...`; each node writes a line to
+FOLDER/<role> when it starts and when it is told to stop.
+"""
+
+import os
+import sys
+import time
+
+from launch import native
+
+native.preload()
+
+from absl import app  # noqa: E402
+import launchpad as lp  # noqa: E402
+
+from launch.hosts import LocalHost  # noqa: E402
+from launch.starter import Role, Starter  # noqa: E402
+
+
+class Worker:
+  """Behaves as told: serve, crash, crash_once, return, deaf or finish."""
+
+  def __init__(self, folder: str, role: str, behaviour: str):
+    self._path = os.path.join(folder, role)
+    self._behaviour = behaviour
+
+  def run(self) -> None:
+    stop = lp.stop_event()
+    first = not os.path.exists(self._path)
+    self._say('started')
+    if self._behaviour == 'crash' or (
+        self._behaviour == 'crash_once' and first):
+      time.sleep(0.5)
+      raise ValueError(f'{os.path.basename(self._path)} broke on purpose')
+    if self._behaviour == 'return':
+      return
+    if self._behaviour == 'finish':
+      time.sleep(0.5)
+      lp.stop()
+    if self._behaviour == 'deaf':
+      while True:
+        time.sleep(1)
+    stop.wait()
+    self._say(f'stopped {time.monotonic()}')
+    time.sleep(0.3)
+
+  def _say(self, text: str) -> None:
+    with open(self._path, 'a', encoding='utf-8') as f:
+      f.write(text + '\n')
+
+
+def main(argv) -> None:
+  folder, *assignments = argv[1:]
+  program = lp.Program('small')
+  roles = {}
+  for order, assignment in enumerate(assignments):
+    name, behaviour = assignment.split('=')
+    with program.group(name):
+      program.add_node(lp.CourierNode(Worker, folder, name, behaviour))
+    roles[name] = Role(
+        stop_order=order, grace=2.0, restarts=name.startswith('actor'))
+  nodes_dir = os.path.join(folder, 'nodes')
+  os.makedirs(nodes_dir)
+  status = Starter(program, roles, LocalHost(), nodes_dir, max_restarts=2).run()
+  os._exit(status)
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,154 @@
+"""Whole distributed runs: learning, what they leave, dying and going on."""
+
+import glob
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from launch import run_folder
+from launch import summary
+from learners import checkpoint
+from safety import visits
+from tests.launch.processes import Run, TINY
+
+NODES = {'replay/0', 'counter/0', 'learner/0', 'evaluator/0', 'actor/0',
+         'actor/1'}
+REGION = '--region_bounds=0,5:5,11'
+
+
+@pytest.fixture
+def start(tmp_path):
+  runs = []
+
+  def launch(*flags):
+    runs.append(Run(tmp_path, *TINY, *flags))
+    return runs[-1]
+
+  yield launch
+  for run in runs:
+    run.end()
+
+
+def run_dir(run):
+  found = glob.glob(os.path.join(run.folder, 'logs', '*'))
+  return found[0] if found else ''
+
+
+def checkpointed(run, name):
+  """Returns a count in the newest checkpoint, 0 before there is one."""
+  saved = run_folder.saved_counter(run_dir(run)) if run_dir(run) else None
+  return saved['counts'][name] if saved else 0
+
+
+def updating(run, at_least=1):
+  run.wait_until(lambda: checkpointed(run, 'learner_updates') >= at_least,
+                 'checkpoint with updates')
+
+
+def test_a_run_ends_by_itself_and_leaves_its_record(start):
+  run = start('--num_steps=1200', REGION)
+  assert run.wait(120) == 0
+  assert run.orphans() == []
+  folder = run_dir(run)
+  assert os.path.basename(folder) == 'contrastive_cpc_point_FourRooms_7'
+
+  experiment = run_folder.load(folder)
+  assert experiment.region_bounds == '0,5:5,11' and experiment.seed == 7
+  assert experiment.safety_enforcement
+  with open(os.path.join(folder, 'command.txt'), encoding='utf-8') as f:
+    assert 'lp_run.py' in f.read()
+  with open(os.path.join(folder, 'git.json'), encoding='utf-8') as f:
+    assert set(json.load(f)) == {'commit', 'diff'}
+  for role in ('actor', 'learner', 'evaluator'):
+    log = summary.read_log(folder, role)
+    assert (np.diff(log['actor_steps']) >= 0).all()
+    assert glob.glob(os.path.join(folder, 'tensorboard', role, 'events*'))
+  assert checkpointed(run, 'actor_steps') >= 1200
+  assert os.listdir(run_folder.replay_dir(folder))
+
+  counts = visits.read_visits(os.path.join(
+      run.folder, 'safety_region_visits_data', 'point_FourRooms_7'))
+  episodes = checkpointed(run, 'actor_episodes')
+  assert counts['episodes'].tolist() == list(range(int(episodes)))
+  assert counts['counts'].sum() == 0
+  for words in ('environment steps', 'success, last 100 evaluation episodes',
+                'steps in region per training episode', 'updates/s',
+                'newest checkpoint'):
+    assert words in run.output
+
+  again = start('--num_steps=1200', REGION)
+  assert again.wait(60) == 0
+  assert 'already has its 1,200 steps' in again.output
+
+
+def test_killing_everything_loses_only_what_came_after_the_checkpoint(start):
+  first = start('--num_steps=1000000')
+  updating(first, at_least=40)
+  first.kill_everything()
+  before = checkpointed(first, 'actor_steps')
+  newest = checkpoint.checkpoints(
+      run_folder.checkpoint_dir(run_dir(first)))[-1]
+  step = checkpoint.read_meta(newest)['step']
+  assert first.orphans() == []
+
+  # A changed setting is refused by name before anything starts.
+  refused = start('--num_steps=1000000', '--discount=0.5')
+  assert refused.wait(60) == 2
+  assert 'agent.discount: the run has 0.99, got 0.5' in refused.output
+
+  second = start('--num_steps=1000000')
+  updating(second, at_least=step + 40)
+  # Had replay been lost, the warm-up would have had to come first.
+  assert checkpointed(second, 'actor_steps') >= before
+  log = summary.read_log(run_dir(second), 'learner')
+  assert (np.diff(log['learner_updates']) > 0).sum() >= 1
+
+  # One dead actor is replaced, and the run goes on.
+  actor = second.nodes()['actor/1']
+  actor.kill()
+  second.wait_until(
+      lambda: 'actor/1' in second.nodes()
+      and second.nodes()['actor/1'].pid != actor.pid, 'new actor')
+  assert 'actor/1 ended with status -9; starting it again' in second.output
+  updating(second, at_least=checkpointed(second, 'learner_updates') + 40)
+
+  # Ctrl-C saves and ends with status 0.
+  second.process.send_signal(signal.SIGINT)
+  assert second.wait(60) == 0
+  assert second.orphans() == []
+  assert 'newest checkpoint' in second.output
+
+
+@pytest.mark.parametrize('label', ['learner/0', 'replay/0', 'evaluator/0'])
+def test_a_dead_server_ends_the_run(start, label):
+  run = start('--num_steps=1000000')
+  run.wait_until(lambda: set(run.nodes()) >= NODES, 'all nodes')
+  updating(run)
+  run.nodes()[label].kill()
+  assert run.wait(15) == 1
+  assert f'{label} failed with status -9' in run.output
+  assert run.orphans() == []
+
+
+def test_an_exception_in_the_learner_is_the_last_thing_on_the_screen(start):
+  first = start('--num_steps=600')
+  assert first.wait(120) == 0
+  # A checkpoint of other networks makes the learner raise at start.
+  directory = run_folder.checkpoint_dir(run_dir(first))
+  meta = checkpoint.read_meta(checkpoint.checkpoints(directory)[-1])
+  checkpoint.save(directory, meta['step'] + 1, {'other': np.zeros(3)}, meta)
+  run = start('--num_steps=1000000')
+  assert run.wait(60) == 1
+  last = run.output.rstrip().split('\n')[-1]
+  assert last.startswith('ValueError: checkpoint ')
+  assert 'does not fit this agent' in last
+
+
+def test_threads_run_the_same_program(start):
+  run = start('--num_steps=800', '--lp_launch_type=local_mt')
+  assert run.wait(120) == 0
+  assert checkpointed(run, 'actor_steps') >= 800
+  assert checkpointed(run, 'learner_updates') > 0

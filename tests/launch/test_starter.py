@@ -1,0 +1,123 @@
+"""The starter on small real programs: who ends, who restarts, what is said."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.launch import small_program
+from tests.launch.processes import Run
+
+
+@pytest.fixture
+def start(tmp_path):
+  runs = []
+
+  def launch(*assignments):
+    runs.append(Run(tmp_path, str(tmp_path), *assignments,
+                    script=small_program.__file__))
+    return runs[-1]
+
+  yield launch
+  for run in runs:
+    run.end()
+
+
+def said(run, role):
+  path = os.path.join(run.folder, role)
+  if not os.path.exists(path):
+    return []
+  with open(path, encoding='utf-8') as f:
+    return f.read().split('\n')[:-1]
+
+
+def started(run, *roles):
+  run.wait_until(lambda: all(said(run, r) for r in roles), 'start', 30)
+
+
+def test_a_crash_ends_the_program_with_its_traceback_last(start):
+  run = start('learner=crash', 'replay=serve')
+  assert run.wait(15) == 1
+  assert run.output.rstrip().endswith('ValueError: learner broke on purpose')
+  assert 'learner/0 failed with status 1' in run.output
+  assert run.orphans() == []
+
+
+def test_a_node_that_returns_early_ends_the_program(start):
+  run = start('learner=return', 'replay=serve')
+  assert run.wait(15) == 1
+  assert 'learner/0 failed with status 0' in run.output
+
+
+def test_a_killed_node_ends_the_program(start):
+  run = start('learner=serve', 'replay=serve')
+  started(run, 'learner', 'replay')
+  run.nodes()['learner/0'].kill()
+  assert run.wait(15) == 1
+  assert 'learner/0 failed with status -9' in run.output
+  assert run.orphans() == []
+
+
+def test_stop_from_a_node_ends_all_nodes_in_order(start):
+  run = start('actor=serve', 'learner=finish', 'replay=serve')
+  assert run.wait(15) == 0
+  times = [float(said(run, role)[-1].split()[1])
+           for role in ('actor', 'learner', 'replay')]
+  # The learner asked for the stop itself, so it may hear of it first.
+  assert times[0] < times[2] and times[1] < times[2]
+  assert run.orphans() == []
+
+
+def test_a_dead_actor_is_started_again(start):
+  run = start('actor=crash_once', 'learner=serve')
+  run.wait_until(lambda: said(run, 'actor').count('started') == 2, 'restart')
+  run.process.send_signal(signal.SIGTERM)
+  assert run.wait(15) == 0
+  assert 'starting it again (1 restarts left)' in run.output
+
+
+def test_restarts_are_bounded(start):
+  run = start('actor=crash', 'learner=serve')
+  assert run.wait(30) == 1
+  assert said(run, 'actor').count('started') == 3
+  assert run.output.rstrip().endswith('ValueError: actor broke on purpose')
+
+
+@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_in_order_and_returns_zero(start, signum):
+  run = start('learner=serve', 'replay=serve')
+  started(run, 'learner', 'replay')
+  time.sleep(0.5)
+  run.process.send_signal(signum)
+  assert run.wait(15) == 0
+  times = [float(said(run, role)[-1].split()[1])
+           for role in ('learner', 'replay')]
+  assert times[1] - times[0] >= 0.3  # replay waits until the learner is gone
+
+
+def test_a_deaf_node_is_killed_after_its_grace(start):
+  run = start('learner=deaf', 'replay=serve')
+  started(run, 'learner', 'replay')
+  run.process.send_signal(signal.SIGTERM)
+  assert run.wait(15) == 0
+  assert run.orphans() == []
+
+
+def test_a_second_signal_kills_at_once(start):
+  run = start('learner=deaf', 'replay=deaf')
+  started(run, 'learner', 'replay')
+  run.process.send_signal(signal.SIGINT)
+  time.sleep(0.3)
+  run.process.send_signal(signal.SIGINT)
+  assert run.wait(10) == 130
+  assert run.orphans() == []
+
+
+def test_nodes_end_when_the_launcher_is_killed(start):
+  run = start('learner=serve', 'replay=deaf')
+  started(run, 'learner', 'replay')
+  run.nodes()
+  run.process.kill()
+  run.process.wait()
+  assert run.orphans() == []
