@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from actors.policy import Policy
-from envs.spec import VectorEnvironment
+from envs.vector import VectorEnvironment
 
 Metrics = Dict[str, np.ndarray]
 

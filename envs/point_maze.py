@@ -12,7 +12,8 @@ from dm_env import specs
 import jax.numpy as jnp
 import numpy as np
 
-from envs import spec as env_spec
+from envs import vector
+from envs.spec import EnvSpec
 
 NUM_SUBSTEPS = 10
 SUBSTEP_SIZE = 0.1
@@ -183,11 +184,11 @@ class PointMaze:
 
   def observation_spec(self) -> specs.Array:
     """Spec of one environment's observation."""
-    return env_spec.default_observation_spec(self.spec)
+    return vector.default_observation_spec(self.spec)
 
   def action_spec(self) -> specs.BoundedArray:
     """Spec of one environment's action."""
-    return env_spec.default_action_spec(self.spec)
+    return vector.default_action_spec(self.spec)
 
   def _begin(self, mask: np.ndarray) -> None:
     """Puts the environments in `mask` at the start of an episode."""
@@ -237,7 +238,7 @@ class PointMaze:
 def maze_spec(layout_name: str,
               sample_goals: bool = False,
               goal: Optional[Sequence[float]] = None,
-              start: Optional[Sequence[float]] = None) -> env_spec.EnvSpec:
+              start: Optional[Sequence[float]] = None) -> EnvSpec:
   """Returns the static facts of one point maze.
 
   Args:
@@ -259,7 +260,7 @@ def maze_spec(layout_name: str,
     chosen = default if override is None else override
     return tuple(float(v) for v in chosen)
 
-  return env_spec.EnvSpec(
+  return EnvSpec(
       name=f'point_{layout_name}',
       obs_dim=2,
       action_dim=2,

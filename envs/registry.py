@@ -6,7 +6,8 @@ import functools
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from envs import point_maze
-from envs.spec import EnvSpec, VectorEnvironment
+from envs.spec import EnvSpec
+from envs.vector import VectorEnvironment
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,7 @@
 """What a goal-conditioned environment says about itself."""
 
 import dataclasses
-from typing import Any, Callable, Optional, Protocol, Tuple
-
-import dm_env
-from dm_env import specs
-import numpy as np
+from typing import Any, Callable, Optional, Tuple
 
 # Maps positions [..., P] and actions [..., A] to the positions passed through
 # during that one step, [S, ..., P]. Written in JAX, so policies can jit it.
@@ -57,41 +53,3 @@ class EnvSpec:
   def observation_dim(self) -> int:
     """Number of entries in an observation: state and goal."""
     return self.obs_dim + self.goal_dim
-
-
-class VectorEnvironment(Protocol):
-  """E environments that step in one call.
-
-  `reset` and `step` return a `dm_env.TimeStep` whose four fields are arrays
-  with leading dimension E. Each environment keeps dm_env's rules on its own:
-  after its LAST step, the next `step` ignores its action and returns FIRST.
-  """
-  spec: EnvSpec
-  num_envs: int
-
-  def reset(self) -> dm_env.TimeStep:
-    """Starts a new episode in every environment."""
-    ...
-
-  def step(self, action: np.ndarray) -> dm_env.TimeStep:
-    """Steps every environment; `action` is `[E, action_dim]`."""
-    ...
-
-  def observation_spec(self) -> specs.Array:
-    """Spec of one environment's observation."""
-    ...
-
-  def action_spec(self) -> specs.BoundedArray:
-    """Spec of one environment's action."""
-    ...
-
-
-def default_observation_spec(spec: EnvSpec) -> specs.Array:
-  """Returns the float32 `[obs_dim + goal_dim]` observation spec."""
-  return specs.Array((spec.observation_dim,), np.float32, name='observation')
-
-
-def default_action_spec(spec: EnvSpec) -> specs.BoundedArray:
-  """Returns the float32 `[action_dim]` action spec, bounded by -1 and 1."""
-  return specs.BoundedArray(
-      (spec.action_dim,), np.float32, -1.0, 1.0, name='action')

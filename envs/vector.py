@@ -1,12 +1,50 @@
-"""From one environment to many, and back."""
+"""Many environments in one step: the interface, and ways to and from it."""
 
-from typing import Sequence
+from typing import Protocol, Sequence
 
 import dm_env
 from dm_env import specs
 import numpy as np
 
-from envs.spec import EnvSpec, VectorEnvironment
+from envs.spec import EnvSpec
+
+
+class VectorEnvironment(Protocol):
+  """E environments that step in one call.
+
+  `reset` and `step` return a `dm_env.TimeStep` whose four fields are arrays
+  with leading dimension E. Each environment keeps dm_env's rules on its own:
+  after its LAST step, the next `step` ignores its action and returns FIRST.
+  """
+  spec: EnvSpec
+  num_envs: int
+
+  def reset(self) -> dm_env.TimeStep:
+    """Starts a new episode in every environment."""
+    ...
+
+  def step(self, action: np.ndarray) -> dm_env.TimeStep:
+    """Steps every environment; `action` is `[E, action_dim]`."""
+    ...
+
+  def observation_spec(self) -> specs.Array:
+    """Spec of one environment's observation."""
+    ...
+
+  def action_spec(self) -> specs.BoundedArray:
+    """Spec of one environment's action."""
+    ...
+
+
+def default_observation_spec(spec: EnvSpec) -> specs.Array:
+  """Returns the float32 `[obs_dim + goal_dim]` observation spec."""
+  return specs.Array((spec.observation_dim,), np.float32, name='observation')
+
+
+def default_action_spec(spec: EnvSpec) -> specs.BoundedArray:
+  """Returns the float32 `[action_dim]` action spec, bounded by -1 and 1."""
+  return specs.BoundedArray(
+      (spec.action_dim,), np.float32, -1.0, 1.0, name='action')
 
 
 class SingleEnvironment(dm_env.Environment):

@@ -6,9 +6,11 @@ import os
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from envs import registry as env_registry
+from envs.spec import EnvSpec
 from learners import registry as learner_registry
 from safety import regions as region_lib
 from safety.enforcement import default_margin
+from safety.masking import SafetyMask
 
 # Settings a resumed run may change.
 CHANGEABLE = frozenset({
@@ -107,6 +109,19 @@ def margin(experiment: Experiment) -> float:
   return default_margin(env_registry.spec(experiment.env))
 
 
+def audited_regions(experiment: Experiment) -> region_lib.Regions:
+  """Returns the regions whose visits are counted."""
+  text = experiment.visit_bounds or experiment.region_bounds
+  return region_lib.parse_region_bounds(text) or region_lib.DEFAULT_AUDITED
+
+
+def safety_mask(experiment: Experiment, spec: EnvSpec) -> SafetyMask:
+  """Returns how the agent represents goals inside the regions."""
+  return SafetyMask(
+      regions(experiment), spec.goal, experiment.negative_goal_repr,
+      experiment.stop_grad_fixed)
+
+
 def to_json(experiment: Experiment) -> str:
   """Returns the experiment as JSON text."""
   return json.dumps(dataclasses.asdict(experiment), indent=2, sort_keys=True)
@@ -124,7 +139,7 @@ def from_json(text: str) -> Experiment:
 def changed_settings(old: Experiment, new: Experiment) -> List[str]:
   """Lists settings that differ and may not, with both values."""
   found = []
-  before, after = _flat(old), _flat(new)
+  before, after = flat_settings(old), flat_settings(new)
   for name in sorted(set(before) | set(after)):
     if name not in CHANGEABLE and before.get(name) != after.get(name):
       found.append(f'{name}: the run has {before.get(name)!r}, '
@@ -199,7 +214,8 @@ def _safety_problems(experiment: Experiment) -> List[str]:
       boxes, spec.start, spec.goal, spec.start_jitter)]
 
 
-def _flat(experiment: Experiment) -> Dict[str, Any]:
+def flat_settings(experiment: Experiment) -> Dict[str, Any]:
+  """Returns all settings by name, the algorithm's as `agent.<name>`."""
   values = dataclasses.asdict(experiment)
   agent = values.pop('agent')
   return {**values, **{f'agent.{k}': v for k, v in agent.items()}}

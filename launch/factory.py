@@ -22,15 +22,12 @@ from launch.experiment import Experiment
 from launch.loggers import make_logger
 from learners import registry as learner_registry
 from learners.agent import Agent
-from learners.contrastive.agent import SafetyMask
 from learners.learner import Learner, LearnerConfig
 from replay.episodes import EpisodeBuffer
 from replay.pacing import Pace
 from replay.tables import table_limits, TableLimits
-from safety import regions as region_lib
 from safety.enforcement import enforce
 from safety.visits import (
-  DEFAULT_REGIONS,
   InterventionObserver,
   RegionVisitObserver,
   VisitLog,
@@ -69,10 +66,9 @@ def make_agent(experiment: Experiment) -> Agent:
   """Builds the agent; its policies keep out of the regions if so asked."""
   spec = make_spec(experiment)
   boxes = experiment_lib.regions(experiment)
-  mask = SafetyMask(boxes, spec.goal, experiment.negative_goal_repr,
-                    experiment.stop_grad_fixed)
   algorithm = learner_registry.ALGORITHMS[experiment.alg]
-  agent = algorithm.make_agent(experiment.agent, spec, mask)
+  agent = algorithm.make_agent(
+      experiment.agent, spec, experiment_lib.safety_mask(experiment, spec))
   if not (boxes and experiment.safety_enforcement):
     return agent
 
@@ -106,19 +102,13 @@ def make_pace(experiment: Experiment, agent: Agent) -> Pace:
       num_actors=experiment.num_actors)
 
 
-def audited_regions(experiment: Experiment) -> region_lib.Regions:
-  """Returns the regions whose visits are counted."""
-  text = experiment.visit_bounds or experiment.region_bounds
-  return region_lib.parse_region_bounds(text) or DEFAULT_REGIONS
-
-
 def make_observers(experiment: Experiment, num_envs: int) -> List[Observer]:
   """Returns what is measured of every episode."""
   spec = make_spec(experiment)
   return [
       EpisodeObserver(num_envs),
       DistanceObserver(spec, num_envs),
-      RegionVisitObserver(audited_regions(experiment), spec, num_envs),
+      RegionVisitObserver(experiment_lib.audited_regions(experiment), spec, num_envs),
       InterventionObserver(num_envs),
   ]
 
@@ -189,7 +179,7 @@ def counter_arguments(experiment: Experiment,
   num_episodes = int(saved['counts'].get('actor_episodes', 0)) if saved else 0
   spec = make_spec(experiment)
   visits = VisitLog(
-      experiment_lib.visits_dir(experiment), audited_regions(experiment),
+      experiment_lib.visits_dir(experiment), experiment_lib.audited_regions(experiment),
       num_episodes) if len(spec.position_indices) == 2 else None
 
   def save_paths(actor_steps: int, paths: np.ndarray) -> None:

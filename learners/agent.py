@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Tuple
 
 import jax
+import numpy as np
 
 from actors.policy import Policy
 
@@ -16,6 +17,17 @@ class Column(NamedTuple):
   """Shape and NumPy dtype name of one array of a replay item."""
   shape: Tuple[int, ...]
   dtype: str = 'float32'
+
+
+class GoalSimilarity(NamedTuple):
+  """How alike the representations of points and of the commanded goal are.
+
+  Attributes:
+    cosine: `[K]`, in [-1, 1].
+    inner_product: `[K]`.
+  """
+  cosine: np.ndarray
+  inner_product: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """Algorithm names and what they build. A new algorithm is a line here."""
 
 import dataclasses
-from typing import Any, Callable, Dict, List, Mapping, Type
+from typing import Any, Callable, Dict, List, Mapping, Optional, Type
 
-from learners.agent import Agent
+from learners.agent import Agent, GoalSimilarity
 from learners.contrastive import agent as contrastive_agent
+from learners.contrastive import analysis as contrastive_analysis
 from learners.contrastive import config as contrastive_config
 
 
@@ -18,12 +19,15 @@ class Algorithm:
     problems: `config -> sentences`, what is wrong with the settings.
     make_agent: `(config, env_spec, safety_mask) -> Agent`.
     presets: preset names and the values they set.
+    goal_similarity: `(config, env_spec, safety_mask, state, points [K, P]) ->
+      GoalSimilarity`, for figures; None where goals have no representation.
   """
   config_class: Type[Any]
   configure: Callable[[str, str, Dict[str, Any]], Any]
   problems: Callable[[Any], List[str]]
   make_agent: Callable[..., Agent]
   presets: Mapping[str, Mapping[str, Any]]
+  goal_similarity: Optional[Callable[..., GoalSimilarity]] = None
 
 
 CONTRASTIVE = Algorithm(
@@ -31,7 +35,8 @@ CONTRASTIVE = Algorithm(
     configure=contrastive_config.from_settings,
     problems=contrastive_config.problems,
     make_agent=contrastive_agent.make_agent,
-    presets=contrastive_config.PRESETS)
+    presets=contrastive_config.PRESETS,
+    goal_similarity=contrastive_analysis.goal_similarity)
 
 ALGORITHMS: Dict[str, Algorithm] = {
     **{name: CONTRASTIVE for name in contrastive_config.VARIANTS},

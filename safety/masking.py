@@ -5,12 +5,29 @@ it is reached from. Goals are futures, so states that lead into a region are
 trained towards the substitute, and their similarity to g* falls.
 """
 
+from typing import NamedTuple, Optional, Tuple
+
 import jax
 import jax.numpy as jnp
 
 from safety import regions as region_lib
 
 ATTRACTION_SCALE = 0.5
+
+
+class SafetyMask(NamedTuple):
+  """How goals inside regions are represented.
+
+  Attributes:
+    regions: the boxes; none switches masking off.
+    goal: the commanded goal g*.
+    negative: -psi(g*) if true, +0.5 psi(g*) otherwise.
+    stop_gradient: whether gradients stop at the substitute.
+  """
+  regions: region_lib.Regions = ()
+  goal: Optional[Tuple[float, ...]] = None
+  negative: bool = True
+  stop_gradient: bool = True
 
 
 def substitute(psi_goal: jax.Array, negative: bool,

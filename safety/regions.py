@@ -17,6 +17,9 @@ class Box(NamedTuple):
 
 Regions = Tuple[Box, ...]
 
+# Audited when no region is given, so that every run leaves a record.
+DEFAULT_AUDITED: Regions = (Box((1.0, 3.0), (4.0, 10.0)),)
+
 
 def parse_region_bounds(text: Optional[str], num_dims: int = 2) -> Regions:
   """Reads boxes from a command-line string.

@@ -11,11 +11,9 @@ from actors.loop import Metrics, Step
 from envs.spec import EnvSpec
 from safety import regions as region_lib
 from safety.enforcement import SafetyState
-from safety.regions import Box, Regions
+from safety.regions import Regions
 
 EPISODES_PER_FILE = 1000
-# Audited when no region is given, so that every run leaves a record.
-DEFAULT_REGIONS: Regions = (Box((1.0, 3.0), (4.0, 10.0)),)
 
 _FILE_NAME = re.compile(r'region_visits_(\d{6,})-(\d{6,})\.json')
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from actors.policy import Policy
-from envs.spec import VectorEnvironment
+from envs.vector import VectorEnvironment
 from learners.agent import Agent
 
 FIRST, MID, LAST = (int(t) for t in dm_env.StepType)
@@ -326,7 +326,7 @@ def check_agent(agent: Agent, episodes: Mapping[str, np.ndarray]) -> None:
   new_state, metrics = step(copy_of(state), episodes)
   again, metrics_again = step(copy_of(state), episodes)
   assert_same_values(new_state, again, 'update: same state, other numbers')
-  assert_same_values(metrics, metrics_again, 'update: same state, other metrics')
+  assert_same_values(metrics, metrics_again, 'update: other metrics')
   assert_same_avals(state, new_state, 'learning state')
   assert not _all_equal(state, new_state), 'update changes nothing'
   step(state, episodes)

@@ -1,6 +1,6 @@
 """The contrastive agent: networks and losses assembled into an `Agent`."""
 
-from typing import Any, Callable, NamedTuple, Optional, Tuple
+from typing import Any, Callable, NamedTuple, Tuple
 
 import jax
 import jax.numpy as jnp
@@ -16,22 +16,7 @@ from learners.contrastive.config import ContrastiveConfig
 from learners.contrastive.networks import Networks
 from replay import relabel
 from safety import masking
-from safety.regions import Regions
-
-
-class SafetyMask(NamedTuple):
-  """How goals inside regions are represented (`safety/masking.py`).
-
-  Attributes:
-    regions: the boxes; none switches masking off.
-    goal: the commanded goal g*.
-    negative: -psi(g*) if true, +0.5 psi(g*) otherwise.
-    stop_gradient: whether gradients stop at the substitute.
-  """
-  regions: Regions = ()
-  goal: Optional[Tuple[float, ...]] = None
-  negative: bool = True
-  stop_gradient: bool = True
+from safety.masking import SafetyMask
 
 
 class TrainingState(NamedTuple):
@@ -57,6 +42,13 @@ class TrainingState(NamedTuple):
   alpha_opt: Any
   steps: jax.Array
   key: jax.Array
+
+
+def make_networks(config: ContrastiveConfig, spec: EnvSpec) -> Networks:
+  """Returns the networks of one agent in one environment."""
+  return networks_lib.make_networks(
+      spec.obs_dim, spec.goal_dim, spec.action_dim, config.hidden_layer_sizes,
+      config.repr_dim, num_critics=2 if config.twin_q else 1)
 
 
 def masked_goal_encoder(
@@ -87,9 +79,7 @@ def masked_goal_encoder(
 def make_agent(config: ContrastiveConfig, spec: EnvSpec,
                mask: SafetyMask = SafetyMask()) -> Agent:
   """Builds the agent for one environment."""
-  networks = networks_lib.make_networks(
-      spec.obs_dim, spec.goal_dim, spec.action_dim, config.hidden_layer_sizes,
-      config.repr_dim, num_critics=2 if config.twin_q else 1)
+  networks = make_networks(config, spec)
   encode_goal = masked_goal_encoder(networks, spec, mask)
   critic_optimizer = optax.adam(config.learning_rate, eps=config.adam_epsilon)
   policy_optimizer = optax.adam(

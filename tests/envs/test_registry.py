@@ -24,8 +24,8 @@ def test_every_entry_keeps_the_rules(name):
       lambda seed, num_envs: registry.make(name, num_envs, seed))
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_every_entry_keeps_the_rules_with_sampled_goals(name):
+@pytest.mark.parametrize('name', ['point_Impossible', 'point_U'])
+def test_an_entry_keeps_the_rules_with_sampled_goals(name):
   contracts.check_vector_environment(
       lambda seed, num_envs: registry.make(
           name, num_envs, seed, sample_goals=True))

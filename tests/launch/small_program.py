@@ -5,7 +5,6 @@ FOLDER/<role> when it starts and when it is told to stop.
 """
 
 import os
-import sys
 import time
 
 from launch import native

@@ -8,8 +8,7 @@ import signal
 import numpy as np
 import pytest
 
-from launch import run_folder
-from launch import summary
+from launch import run_folder, summary
 from learners import checkpoint
 from safety import visits
 from tests.launch.processes import Run, TINY

@@ -223,7 +223,7 @@ class TestWrappedPolicy:
 def walker(request):
   """Returns `(start, push) -> closest`, the least distance to the region.
 
-  It steps 96 real mazes, of which those that start inside the region by the
+  It steps 64 real mazes, of which those that start inside the region by the
   jitter of their start are left out.
   """
   policy = PUSH if request.param == 'constant' else NOISY_PUSH
@@ -232,12 +232,12 @@ def walker(request):
   act = jax.jit(wrapped.act)
 
   def walk(start, push, num_steps=50, seed=0):
-    env = PointMaze('FourRooms', 96, seed, start=start)
+    env = PointMaze('FourRooms', 64, seed, start=start)
     key = jax.random.key(seed)
     state = wrapped.init(key, env.num_envs)
     timestep = env.reset()
     outside = ~regions.contains(BOX, timestep.observation[:, :2], np)
-    assert outside.sum() > 30
+    assert outside.sum() > 20
     closest = np.inf
     for key_step in jax.random.split(key, num_steps):
       action, state = act(

@@ -8,9 +8,11 @@ import pytest
 
 from envs.spec import EnvSpec
 from learners.contrastive import networks as networks_lib
-from learners.contrastive.agent import masked_goal_encoder, SafetyMask
+from learners.contrastive.agent import masked_goal_encoder
 from safety import masking, regions
+from safety.masking import SafetyMask
 
+pytestmark = pytest.mark.usefixtures('quick_compile')
 BOXES = regions.parse_region_bounds('0,0:2,1;4,3:5,7')
 POSITIONS = np.array([
     [1.0, 0.5], [3.0, 3.0], [4.5, 5.0], [2.0, 1.0], [0.0, 3.0]], np.float32)
@@ -104,9 +106,11 @@ class TestMaskRepresentation:
             masking.substitute(psi_goal, negative, stop_gradient))
         return jnp.sum(jnp.asarray(weight) * jnp.tanh(masked))
 
-      grad_psi, grad_goal = jax.grad(value, argnums=(0, 1))(psi, psi_goal)
-      by_psi = finite_differences(lambda x: value(x, psi_goal), psi)
-      by_goal = finite_differences(lambda x: value(psi, x), psi_goal)
+      grad_psi, grad_goal = jax.jit(
+          jax.grad(value, argnums=(0, 1)))(psi, psi_goal)
+      compiled = jax.jit(value)
+      by_psi = finite_differences(lambda x: compiled(x, psi_goal), psi)
+      by_goal = finite_differences(lambda x: compiled(psi, x), psi_goal)
     np.testing.assert_allclose(grad_psi, by_psi, atol=1e-8)
     np.testing.assert_array_equal(np.asarray(grad_psi)[INSIDE], 0.0)
     # The value does depend on psi(g*); only its gradient may be withheld.
@@ -172,9 +176,10 @@ class TestMaskedGoalEncoder:
     encode = masked_goal_encoder(
         networks, spec, SafetyMask(BOXES, GOAL, True, stop_gradient))
     inside = jnp.asarray(POSITIONS[INSIDE])
-    grads = jax.grad(lambda p: jnp.sum(encode(p, inside)))(params)
-    goal_grads = jax.grad(lambda p: jnp.sum(
-        networks.encode_goal(p, jnp.array([GOAL]))))(params)
+    grads = jax.jit(jax.grad(
+        lambda p: jnp.sum(encode(p, inside))))(params)
+    goal_grads = jax.jit(jax.grad(lambda p: jnp.sum(
+        networks.encode_goal(p, jnp.array([GOAL])))))(params)
     factor = 0.0 if stop_gradient else -3.0
     for got, of_goal in zip(jax.tree.leaves(grads), jax.tree.leaves(goal_grads),
                             strict=True):

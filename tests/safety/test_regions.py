@@ -10,6 +10,7 @@ from envs import registry
 from safety import regions
 from safety.regions import Box
 
+pytestmark = pytest.mark.usefixtures('quick_compile')
 MODULES = pytest.mark.parametrize('xp', [np, jnp], ids=['numpy', 'jax'])
 TWO = (Box((0.0, 0.0), (2.0, 1.0)), Box((4.0, 3.0), (5.0, 7.0)))
 

@@ -1,0 +1,194 @@
+"""The evaluator: whole episodes, newest parameters, one last round."""
+
+import jax
+import numpy as np
+import pytest
+
+from actors import evaluator as evaluator_lib
+from actors.evaluator import Evaluator
+from actors.loop import EnvironmentLoop
+from actors.observers import EpisodeObserver, PathObserver
+from actors.policy import Policy
+from envs.vector import StackedEnvironments
+from tests import fakes
+
+NUM_ENVS = 3
+LENGTH = 4
+NUM_PATHS = 2
+
+
+class FakeLearner:
+  """Serves its updates as parameters; it has no other method."""
+
+  def __init__(self, updates=0):
+    self.updates = updates
+    self.asked = []
+
+  def get_variables(self, have):
+    self.asked.append(have)
+    return None if have == self.updates else (self.updates, self.updates / 8)
+
+
+class FakeSink:
+  """Takes results; it has no other method, so nothing can be stored in it."""
+
+  def __init__(self):
+    self.rounds = []
+
+  def record_evaluation(self, updates, metrics, paths):
+    self.rounds.append((updates, metrics, paths))
+
+
+class Actions:
+  """An observer that keeps the actions."""
+
+  def __init__(self):
+    self.taken = []
+
+  def observe_first(self, step):
+    del step
+
+  def observe(self, step):
+    self.taken.append(float(step.action[0, 0]))
+
+  def get_metrics(self, finished):
+    del finished
+    return {}
+
+
+class Setup:
+  """An evaluator of counting environments and the fakes around it."""
+
+  def __init__(self, num_episodes=NUM_ENVS, interval=0.0):
+    environments = [fakes.CountingEnvironment(LENGTH) for _ in range(NUM_ENVS)]
+    spec = environments[0].spec
+    self.learner, self.sink = FakeLearner(), FakeSink()
+    self.actions = Actions()
+    paths = PathObserver(spec, NUM_PATHS)
+    policy = Policy(
+        init=lambda key, num_envs: (),
+        act=lambda params, observation, state, key, is_first: (
+            params + 0.0 * observation[:, :2], state))
+    self.evaluator = Evaluator(
+        EnvironmentLoop(
+            StackedEnvironments(environments, spec), jax.random.key(0),
+            [EpisodeObserver(NUM_ENVS), paths, self.actions]),
+        policy, paths, self.learner, self.sink, num_episodes, interval)
+
+
+def test_a_round_is_whole_episodes_from_their_reset():
+  setup = Setup()
+  assert setup.evaluator.fetch()
+  returned = setup.evaluator.evaluate()
+  (updates, metrics, paths), = setup.sink.rounds
+  assert updates == 0
+  assert {name: value.tolist() for name, value in metrics.items()} == {
+      'success': [1.0] * NUM_ENVS,
+      'episode_return': [10.0] * NUM_ENVS,  # 1 + 2 + 3 + 4
+      'episode_length': [LENGTH] * NUM_ENVS}
+  np.testing.assert_equal(returned, metrics)
+  # Steps and the reset, environments, (episode, time).
+  assert paths.tolist() == [
+      [[0.0, t]] * NUM_PATHS for t in range(LENGTH + 1)]
+
+
+def test_every_round_has_its_own_episodes_and_parameters():
+  setup = Setup()
+  for updates in (2, 5, 6):
+    setup.learner.updates = updates
+    assert setup.evaluator.fetch()
+    setup.evaluator.evaluate()
+  assert [updates for updates, _, _ in setup.sink.rounds] == [2, 5, 6]
+  assert setup.actions.taken == (
+      [2 / 8] * LENGTH + [5 / 8] * LENGTH + [6 / 8] * LENGTH)
+  for episode, (_, metrics, paths) in enumerate(setup.sink.rounds):
+    assert metrics['episode_length'].tolist() == [LENGTH] * NUM_ENVS
+    assert paths[:, 0].tolist() == [[episode, t] for t in range(LENGTH + 1)]
+
+
+def test_more_episodes_than_environments_take_several_goes():
+  setup = Setup(num_episodes=2 * NUM_ENVS)
+  setup.evaluator.fetch()
+  metrics = setup.evaluator.evaluate()
+  assert metrics['episode_return'].tolist() == [10.0] * 2 * NUM_ENVS
+
+
+def test_parameters_are_evaluated_once():
+  setup = Setup()
+  assert setup.evaluator.fetch()
+  assert not setup.evaluator.fetch()
+  setup.learner.updates = 3
+  assert setup.evaluator.fetch()
+  assert not setup.evaluator.fetch()
+  assert setup.learner.asked == [-1, 0, 0, 3]
+
+
+def run(setup, schedule):
+  """Runs until the parameters of `schedule` have each had one rest.
+
+  Args:
+    setup: the evaluator.
+    schedule: the learner's updates after each rest; the program stops in the
+      last one.
+
+  Returns:
+    The rests, in seconds.
+  """
+  schedule = list(schedule)
+  rests = []
+
+  def wait(seconds):
+    rests.append(seconds)
+    setup.learner.updates = schedule.pop(0)
+
+  setup.evaluator.run(lambda: not schedule, wait)
+  return rests
+
+
+def test_no_round_without_new_parameters():
+  setup = Setup()
+  run(setup, [0, 0, 4, 4, 4])
+  assert [updates for updates, _, _ in setup.sink.rounds] == [0, 4]
+
+
+def test_a_last_round_after_the_stop_has_the_last_parameters():
+  setup = Setup()
+  run(setup, [0, 4, 9])
+  assert [updates for updates, _, _ in setup.sink.rounds] == [0, 4, 9]
+
+
+def test_no_last_round_when_its_parameters_are_evaluated_already():
+  setup = Setup()
+  run(setup, [0, 4, 4])
+  assert [updates for updates, _, _ in setup.sink.rounds] == [0, 4]
+
+
+def test_a_program_that_stops_at_once_is_evaluated_once():
+  setup = Setup()
+  setup.learner.updates = 7
+  setup.evaluator.run(lambda: True, lambda seconds: None)
+  assert [updates for updates, _, _ in setup.sink.rounds] == [7]
+
+
+@pytest.mark.parametrize('interval, busy, rest', [
+    (5.0, 0.1, 5.0), (5.0, 2.0, 18.0), (0.0, 1.0, 9.0)])
+def test_rests_leave_the_core_to_the_learner(
+    monkeypatch, interval, busy, rest):
+  clock = [100.0]
+
+  class Clock:
+    @staticmethod
+    def monotonic():
+      return clock[0]
+
+  monkeypatch.setattr(evaluator_lib, 'time', Clock)
+  setup = Setup(interval=interval)
+
+  def fetch():
+    clock[0] += busy
+    return False
+
+  monkeypatch.setattr(setup.evaluator, 'fetch', fetch)
+  rests = run(setup, [0, 0])
+  # A tenth of the time at most is the evaluator's.
+  assert rests == pytest.approx([rest, rest])

@@ -1,0 +1,186 @@
+"""Pacing: what updates pay for, and that nobody waits for ever."""
+
+import random
+
+import pytest
+
+from learners.agent import ReplaySpec
+from replay import tables
+from replay.pacing import may_step, Pace
+
+
+@pytest.mark.parametrize('stored, own, updates, allowed', [
+    # Before learning: 100 + 20 steps are free.
+    (0, 0, 0, True),
+    (119, 0, 0, True),
+    (120, 0, 0, False),
+    # Three actors, each taken to be as far as this one.
+    (60, 19, 0, True),
+    (60, 20, 0, False),
+    # Each update pays for half a step.
+    (120, 0, 1, True),
+    (121, 0, 1, False),
+    (121, 0, 2, False),
+    (121, 0, 3, True),
+    (619, 0, 1000, True),
+    (620, 0, 1000, False),
+    (560, 19, 1000, True),
+    (560, 20, 1000, False),
+    # Long ahead of the updates, after a restart without its replay perhaps.
+    (10_000, 0, 0, False),
+])
+def test_may_step_by_hand(stored, own, updates, allowed):
+  pace = Pace(min_steps=100, steps_per_update=0.5, slack=20, num_actors=3)
+  assert may_step(pace, stored, own, updates) is allowed
+
+
+class Simulation:
+  """Actors, the replay table's limiter and a learner, in random turns.
+
+  Each actor steps E environments whose episodes have L steps, and stores them
+  together; an insert that the limiter holds back blocks the actor.
+  """
+
+  def __init__(self, num_actors, num_envs, episode_length, replay,
+               updates_per_call, slack_waves=1.0, seed=0):
+    self.num_envs, self.episode_length = num_envs, episode_length
+    self.replay, self.updates_per_call = replay, updates_per_call
+    wave = num_actors * num_envs * episode_length
+    self.pace = Pace(
+        min_steps=replay.min_steps,
+        steps_per_update=(replay.transitions_per_update
+                          / replay.samples_per_insert),
+        slack=int(slack_waves * wave),
+        num_actors=num_actors)
+    self.limits = tables.table_limits(
+        replay, episode_length, updates_per_call, num_actors * num_envs)
+    self.random = random.Random(seed)
+    self.unstored = [0] * num_actors
+    self.to_insert = [0] * num_actors
+    self.stored = self.updates = self.inserts = self.samples = self.lost = 0
+
+  @property
+  def taken(self):
+    """Steps taken that still count for something."""
+    waiting = sum(self.to_insert) * self.episode_length
+    return self.stored + sum(self.unstored) + waiting
+
+  @property
+  def paid(self):
+    return self.replay.min_steps + self.updates * self.pace.steps_per_update
+
+  def ahead(self, inserts, samples):
+    return samples - self.limits.samples_per_insert * (
+        inserts - self.limits.min_items)
+
+  def act(self, i):
+    """One turn of actor `i`; False if it can do nothing."""
+    if self.to_insert[i]:
+      if (self.inserts >= self.limits.min_items
+          and self.ahead(self.inserts + 1, self.samples)
+          < -self.limits.error_buffer):
+        return False
+      self.inserts += 1
+      self.to_insert[i] -= 1
+      if not self.to_insert[i]:
+        self.stored += self.num_envs * self.episode_length
+      return True
+    if not may_step(self.pace, self.stored, self.unstored[i], self.updates):
+      return False
+    self.unstored[i] += self.num_envs
+    if self.unstored[i] == self.num_envs * self.episode_length:
+      self.unstored[i], self.to_insert[i] = 0, self.num_envs
+    return True
+
+  def learn(self):
+    """One turn of the learner; False if it can do nothing."""
+    num = self.replay.episodes_per_batch
+    if (self.inserts < self.limits.min_items
+        or self.ahead(self.inserts, self.samples + num)
+        > self.limits.error_buffer):
+      return False
+    self.samples += num
+    self.updates += self.updates_per_call
+    return True
+
+  def kill(self, i):
+    """Actor `i` dies and starts again; what it had not stored is lost."""
+    self.lost += self.unstored[i]
+    self.unstored[i] = 0
+
+  def run(self, steps, killing=0.0):
+    """Runs until `steps` are stored; False when everybody waits."""
+    roles = [*range(len(self.unstored)), 'learner']
+    while self.stored < steps:
+      self.random.shuffle(roles)
+      moved = [self.learn() if role == 'learner' else self.act(role)
+               for role in roles]
+      if not any(moved):
+        return False
+      # At the moment of its last step each actor took the others to be as far
+      # as itself, so all of them together are one vectorised step ahead.
+      assert self.taken <= (self.paid + self.pace.slack
+                            + len(self.unstored) * self.num_envs)
+      if self.random.random() < killing:
+        self.kill(self.random.randrange(len(self.unstored)))
+    return True
+
+
+def replay_spec(episodes_per_batch, min_steps, transitions, samples_per_insert):
+  return ReplaySpec({}, episodes_per_batch, min_steps, 10**6, transitions,
+                    samples_per_insert)
+
+
+CASES = {
+    # actors, environments each, steps an episode, replay, updates a call
+    'reference': (4, 1, 50, replay_spec(328, 10_000, 256, 256.0), 64),
+    'four waves to begin with': (2, 2, 10, replay_spec(26, 160, 16, 16.0), 16),
+    'less than a wave to begin with': (
+        5, 4, 10, replay_spec(8, 30, 8, 8.0), 10),
+    'minimum is no whole wave': (3, 3, 10, replay_spec(8, 125, 8, 8.0), 10),
+    'few updates a step': (2, 2, 10, replay_spec(32, 100, 32, 2.0), 4),
+    'many updates a step': (2, 2, 10, replay_spec(32, 100, 32, 320.0), 40),
+    'one actor, one environment': (1, 1, 10, replay_spec(8, 50, 8, 8.0), 1),
+    'a call takes more than a wave': (
+        2, 1, 10, replay_spec(64, 100, 64, 8.0), 64),
+}
+
+
+def simulation(name, **kwargs):
+  return Simulation(*CASES[name], **kwargs)
+
+
+@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize('seed', [0, 1])
+def test_nobody_waits_for_ever(name, seed):
+  run = simulation(name, seed=seed)
+  assert run.run(steps=4 * run.replay.min_steps + 2000)
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_steps_lost_with_dead_actors_do_not_stall(name):
+  run = simulation(name)
+  assert run.run(run.replay.min_steps + 4000, killing=0.02)
+  assert run.lost > 20
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_updates_come_as_steps_pay_for_them(name):
+  run = simulation(name)
+  steps = 8 * run.replay.min_steps + 4000
+  assert run.run(steps)
+  expected = (steps - run.replay.min_steps) / run.pace.steps_per_update
+  # Actors may be a wave ahead, and the last call may be still to come.
+  ahead = ((run.pace.slack + len(run.unstored) * run.num_envs)
+           / run.pace.steps_per_update)
+  assert run.updates >= expected - ahead
+  buffer = (run.limits.error_buffer / run.replay.episodes_per_batch
+            * run.updates_per_call)
+  assert run.updates <= expected + ahead + buffer
+
+
+def test_without_slack_everybody_waits_for_ever():
+  # Two stored waves of 90 steps are more than 125; one is too few to learn
+  # from, and the second can never be finished.
+  run = simulation('minimum is no whole wave', slack_waves=0.0)
+  assert not run.run(1000)

@@ -1,0 +1,165 @@
+"""Table sizes and rate limits: by hand, and as a real server keeps them."""
+
+import numpy as np
+import pytest
+import reverb
+
+from envs import registry as env_registry
+from learners.agent import Column, ReplaySpec
+from learners.contrastive import agent as contrastive_agent
+from learners.contrastive import config as contrastive_config
+from replay import tables
+from replay.tables import TABLE, TableLimits
+
+COLUMNS = {'x': Column((2,)), 'length': Column((), 'int32')}
+
+
+def replay_spec(episodes_per_batch=256, min_steps=10_000, max_steps=1_000_000,
+                transitions_per_update=256, samples_per_insert=256.0):
+  """Returns a spec; the defaults are the reference's values at L = 64."""
+  return ReplaySpec(COLUMNS, episodes_per_batch, min_steps, max_steps,
+                    transitions_per_update, samples_per_insert)
+
+
+def test_the_reference_values_give_256_samples_per_insert():
+  limits = tables.table_limits(
+      replay_spec(), steps_per_item=64, updates_per_call=64, items_in_flight=4)
+  # 10 000 / 64 = 156.25, 1e6 / 64 = 15 625; 0.1 * 156 * 256 = 3993.6.
+  assert limits == TableLimits(
+      min_items=156, max_items=15_625, samples_per_insert=256.0,
+      error_buffer=3994)
+
+
+def test_the_reference_preset_gives_256_samples_per_insert_of_four_rooms():
+  config = contrastive_config.from_settings('contrastive_cpc', 'reference', {})
+  spec = env_registry.spec('point_FourRooms')
+  limits = tables.table_limits(
+      contrastive_agent.replay_spec(config, spec), spec.step_limit,
+      updates_per_call=64, items_in_flight=4)
+  # 64 * 256 transitions are 327.68 episodes of 50 steps, so 328 are drawn for
+  # the 1.28 episodes inserted meanwhile.
+  assert limits.samples_per_insert == pytest.approx(328 / 1.28)
+  assert (limits.min_items, limits.max_items) == (200, 20_000)
+
+
+@pytest.mark.parametrize('replay, steps_per_item, calls, in_flight, expected', [
+    # Two waves: 2 * 40 items * 256 > a tenth of the minimum.
+    (replay_spec(), 64, 64, 40, (156, 15_625, 256.0, 20_480)),
+    # A call takes 32 of 4 steps paid a step: one item of 8 steps. The two
+    # batches held ready and the two under way count 32 items each, twice.
+    (replay_spec(32, 80, 800, 32, 4.0), 8, 1, 1, (10, 100, 32.0, 256)),
+    # Half an item is paid for by 3 samples: 6 an item; 0.1 * 200 * 6 = 120.
+    (replay_spec(3, 1600, 1600, 8, 2.0), 8, 1, 2, (200, 200, 6.0, 120)),
+    # Fractions round down, but something must be there to be sampled.
+    (replay_spec(1, 7, 7, 8, 1.0), 8, 1, 1, (1, 1, 1.0, 8)),
+    (replay_spec(1, 23, 39, 8, 1.0), 8, 1, 1, (2, 4, 1.0, 8)),
+    # 2.5 an item, 0.1 * 100 * 2.5 = 25; 2 * 13 * 2.5 = 65 is the largest.
+    (replay_spec(5, 1000, 5000, 20, 1.0), 10, 1, 13, (100, 500, 2.5, 65)),
+    (replay_spec(1, 1000, 5000, 28, 1.0), 10, 1, 31, (100, 500, 1 / 2.8, 23)),
+])
+def test_limits_by_hand(replay, steps_per_item, calls, in_flight, expected):
+  limits = tables.table_limits(replay, steps_per_item, calls, in_flight)
+  assert (limits.min_items, limits.max_items) == expected[:2]
+  assert limits.samples_per_insert == pytest.approx(expected[2])
+  assert limits.error_buffer == expected[3]
+
+
+def test_a_server_takes_the_limits_of_every_agent(serve):
+  for alg in contrastive_config.VARIANTS:
+    config = contrastive_config.from_settings(alg, 'cpu', {})
+    spec = env_registry.spec('point_Spiral11x11')
+    replay = contrastive_agent.replay_spec(config, spec)
+    limits = tables.table_limits(
+        replay, spec.step_limit, config.num_sgd_steps_per_step, 16)
+    info = serve(replay.columns, limits).server_info(timeout=10)[TABLE]
+    assert info.max_size == limits.max_items
+    assert info.rate_limiter_info.min_size_to_sample == limits.min_items
+
+
+class Writer:
+  """Appends single items, as the actors' writer does."""
+
+  def __init__(self, client):
+    self._writer = client.trajectory_writer(num_keep_alive_refs=1)
+
+  def insert(self, value, timeout_ms=5000):
+    self._writer.append({'x': np.full(2, value, np.float32),
+                         'length': np.int32(value)})
+    self._writer.create_item(TABLE, 1.0, {
+        name: self._writer.history[name][-1] for name in COLUMNS})
+    self._writer.flush(timeout_ms=timeout_ms)
+
+  def flush(self):
+    self._writer.flush(timeout_ms=5000)
+
+
+def lengths_sampled(client, num, timeout_ms=200):
+  """Returns up to `num` sampled values; the server may stop before that."""
+  dtypes, shapes = tables.dtypes_and_shapes(replay_spec())
+  dataset = reverb.TrajectoryDataset(
+      client.server_address, TABLE, dtypes=dtypes, shapes=shapes,
+      max_in_flight_samples_per_worker=1, num_workers_per_iterator=1,
+      rate_limiter_timeout_ms=timeout_ms)
+  return [int(sample.data['length'])
+          for sample in dataset.take(num).as_numpy_iterator()]
+
+
+def test_the_oldest_items_go_first(serve):
+  client = serve(COLUMNS, TableLimits(1, 3, 1.0, 1000.0))
+  writer = Writer(client)
+  for value in range(6):
+    writer.insert(value)
+  assert client.server_info(timeout=10)[TABLE].current_size == 3
+  assert set(lengths_sampled(client, 60)) == {3, 4, 5}
+
+
+def test_nothing_is_sampled_before_the_minimum(serve):
+  client = serve(COLUMNS, TableLimits(3, 10, 1.0, 100.0))
+  writer = Writer(client)
+  writer.insert(0)
+  writer.insert(1)
+  assert lengths_sampled(client, 1) == []
+  writer.insert(2)
+  assert len(lengths_sampled(client, 4)) == 4
+
+
+def test_samples_wait_when_they_are_a_buffer_ahead(serve):
+  client = serve(COLUMNS, TableLimits(5, 10, 2.0, 4.0))
+  writer = Writer(client)
+  for value in range(5):
+    writer.insert(value)
+  # samples - 2 * (inserts - 5) <= 4
+  assert len(lengths_sampled(client, 10)) == 4
+  writer.insert(5)
+  assert len(lengths_sampled(client, 10)) == 2
+
+
+def test_inserts_wait_when_they_are_a_buffer_ahead(serve):
+  client = serve(COLUMNS, TableLimits(5, 10, 2.0, 4.0))
+  writer = Writer(client)
+  # 2 * (inserts - 5) - samples <= 4
+  for value in range(7):
+    writer.insert(value)
+  with pytest.raises(reverb.errors.DeadlineExceededError):
+    writer.insert(7, timeout_ms=200)
+  assert client.server_info(timeout=10)[TABLE].current_size == 7
+  assert len(lengths_sampled(client, 2)) == 2
+  writer.flush()
+  assert client.server_info(timeout=10)[TABLE].current_size == 8
+
+
+@pytest.mark.parametrize('x, length', [
+    (np.zeros(3, np.float32), np.int32(1)),
+    (np.zeros((1, 2), np.float32), np.int32(1)),
+    (np.zeros(2, np.float64), np.int32(1)),
+    (np.zeros(2, np.float32), np.int64(1)),
+], ids=['longer', 'deeper', 'double', 'long'])
+def test_an_item_of_another_layout_is_refused(serve, x, length):
+  client = serve(COLUMNS, TableLimits(1, 10, 1.0, 10.0))
+  writer = client.trajectory_writer(num_keep_alive_refs=1)
+  writer.append({'x': x, 'length': length})
+  with pytest.raises(ValueError, match='(?s)dtype|shape'):
+    writer.create_item(TABLE, 1.0, {
+        name: writer.history[name][-1] for name in COLUMNS})
+    writer.flush(timeout_ms=5000)
+  assert client.server_info(timeout=10)[TABLE].current_size == 0
