@@ -1,4 +1,4 @@
-"""Environment steps per second of one actor that writes to a real Reverb server.
+"""Environment steps/s of one actor that writes to a real Reverb server.
 
 The actor is the one of a distributed run, on one core, with fixed parameters
 and no learner to wait for; the server runs in a process of its own.
@@ -136,8 +136,8 @@ class _Timer:
     return (last - first) / (ended - began)
 
 
-def make_experiment(env: str, envs_per_actor: int, enforced: bool,
-                    ) -> Experiment:
+def make_experiment(env: str, envs_per_actor: int,
+                    enforced: bool) -> Experiment:
   """Returns the experiment whose actor is measured."""
   assert parse_region_bounds(_REGION)
   return Experiment(

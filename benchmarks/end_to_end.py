@@ -57,7 +57,8 @@ def run(env: str, seed: int, minutes: float, num_steps: int,
     command = [sys.executable, _LP_RUN, f'--env={env}', f'--seed={seed}',
                f'--num_steps={num_steps}', '--eval_interval=3',
                f'--log_dir_path={folder}', *extra]
-    with open(os.path.join(folder, 'output.txt'), 'w+', encoding='utf-8') as out:
+    output = os.path.join(folder, 'output.txt')
+    with open(output, 'w+', encoding='utf-8') as out:
       began = time.monotonic()
       process = subprocess.Popen(
           command, cwd=folder, stdout=out, stderr=subprocess.STDOUT)

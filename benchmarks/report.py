@@ -1,4 +1,4 @@
-"""How benchmarks print: a table for people, `metric=value` lines for scripts."""
+"""How benchmarks print: a table for people, `metric=value` for scripts."""
 
 import os
 import platform

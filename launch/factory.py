@@ -108,7 +108,8 @@ def make_observers(experiment: Experiment, num_envs: int) -> List[Observer]:
   return [
       EpisodeObserver(num_envs),
       DistanceObserver(spec, num_envs),
-      RegionVisitObserver(experiment_lib.audited_regions(experiment), spec, num_envs),
+      RegionVisitObserver(
+          experiment_lib.audited_regions(experiment), spec, num_envs),
       InterventionObserver(num_envs),
   ]
 
@@ -178,9 +179,11 @@ def counter_arguments(experiment: Experiment,
   run_dir = experiment_lib.run_dir(experiment)
   num_episodes = int(saved['counts'].get('actor_episodes', 0)) if saved else 0
   spec = make_spec(experiment)
-  visits = VisitLog(
-      experiment_lib.visits_dir(experiment), experiment_lib.audited_regions(experiment),
-      num_episodes) if len(spec.position_indices) == 2 else None
+  visits = None
+  if len(spec.position_indices) == 2:
+    visits = VisitLog(
+        experiment_lib.visits_dir(experiment),
+        experiment_lib.audited_regions(experiment), num_episodes)
 
   def save_paths(actor_steps: int, paths: np.ndarray) -> None:
     path = os.path.join(run_folder.figures_dir(run_dir), 'eval_paths.npz')

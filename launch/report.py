@@ -152,7 +152,9 @@ def load_checkpoint(run: Run) -> checkpoint.Restored:
     Missing: if there is none that is readable and fits the run's agent.
   """
   algorithm = learner_registry.ALGORITHMS[run.experiment.alg]
-  agent = algorithm.make_agent(run.experiment.agent, run.spec, _mask(run))
+  agent = algorithm.make_agent(
+      run.experiment.agent, run.spec,
+      experiment_lib.safety_mask(run.experiment, run.spec))
   try:
     restored = checkpoint.load_latest(
         run_folder.checkpoint_dir(run.path), agent.init(jax.random.key(0)))

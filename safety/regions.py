@@ -53,18 +53,20 @@ def _parse_box(text: str, num_dims: int) -> Tuple[Optional[Box], List[str]]:
   corners = text.split(':')
   if len(corners) != 2:
     return None, [f"'{text.strip()}' needs one ':' between two corners"]
-  values = []
+  values, problems = [], []
   for corner in corners:
     numbers = corner.split(',')
     if len(numbers) != num_dims:
-      return None, [f"corner '{corner.strip()}' needs {num_dims} numbers, "
-                    f'got: {len(numbers)}']
+      problems.append(f"corner '{corner.strip()}' needs {num_dims} numbers, "
+                      f'got: {len(numbers)}')
+      continue
     try:
       values.append(tuple(float(n) for n in numbers))
     except ValueError:
-      return None, [f"corner '{corner.strip()}' is not made of numbers"]
+      problems.append(f"corner '{corner.strip()}' is not made of numbers")
+  if problems:
+    return None, problems
   lower, upper = values
-  problems = []
   if not all(math.isfinite(v) for v in lower + upper):
     problems.append(f"'{text.strip()}' has a coordinate that is not finite")
   elif any(lo > hi for lo, hi in zip(lower, upper)):

@@ -1,7 +1,17 @@
 """Fixtures shared by all tests."""
 
-import jax
-import pytest
+import os
+
+# Before any test module imports JAX or TensorFlow.
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+
+from launch import native
+
+native.preload()
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 
 @pytest.fixture(scope='module')

@@ -17,6 +17,8 @@ from learners.contrastive import config as contrastive_config
 from learners.learner import Learner, LearnerConfig
 from tests import fakes
 
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
 NEVER = math.inf
 
 
@@ -233,10 +235,9 @@ def tiny_contrastive_agent():
       name='plane', obs_dim=2, action_dim=2, goal_indices=(0, 1),
       position_indices=(0, 1), step_limit=5, success_radius=1.0,
       goal=(3.0, 3.0))
-  config = contrastive_config.from_settings('nce+c_learning', 'reference', dict(
+  config = contrastive_config.from_settings('contrastive_cpc', 'cpu', dict(
       hidden_layer_sizes=(5,), repr_dim=3, batch_size=4,
-      num_sgd_steps_per_step=2, min_replay_size=10, max_replay_size=100,
-      entropy_coefficient=None))
+      num_sgd_steps_per_step=2, min_replay_size=10, max_replay_size=100))
   return contrastive_agent.make_agent(config, spec)
 
 
