@@ -271,6 +271,7 @@ def maze_spec(layout_name: str,
       start=fixed(start, layout.start),
       goal=fixed(goal, layout.goal),
       start_jitter=START_JITTER,
+      action_noise=ACTION_NOISE,
       position_noise=ACTION_NOISE * SUBSTEP_SIZE * NUM_SUBSTEPS,
       position_path=position_path,
       bounds=((0.0, 0.0), (float(height), float(width))))

@@ -26,6 +26,7 @@ class EnvSpec:
     start: fixed start position, or None when sampled.
     goal: fixed goal, or None when sampled.
     start_jitter: half-width of the uniform noise on the start, per axis.
+    action_noise: standard deviation of the noise on actions, per axis.
     position_noise: standard deviation of one step's position noise, per axis.
     position_path: noise-free one-step position model, or None if unknown.
     bounds: lower and upper corner of the space positions live in, or None.
@@ -40,6 +41,7 @@ class EnvSpec:
   start: Optional[Tuple[float, ...]] = None
   goal: Optional[Tuple[float, ...]] = None
   start_jitter: float = 0.0
+  action_noise: float = 0.0
   position_noise: float = 0.0
   position_path: Optional[PositionPath] = None
   bounds: Optional[Tuple[Tuple[float, ...], Tuple[float, ...]]] = None

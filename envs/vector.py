@@ -129,6 +129,9 @@ class StackedEnvironments:
 
   def step(self, action: np.ndarray) -> dm_env.TimeStep:
     """Steps every environment with its row of `action`, `[E, action_dim]`."""
+    if len(action) != self.num_envs:
+      raise ValueError(f'action has {len(action)} rows, the environments are '
+                       f'{self.num_envs}')
     return _stack([env.step(a) for env, a in zip(self._environments, action)])
 
   def observation_spec(self) -> specs.Array:

@@ -1,5 +1,6 @@
 """Hindsight goals: which future state becomes the goal of a transition."""
 
+import math
 from typing import Mapping, NamedTuple, Sequence
 
 import jax
@@ -37,7 +38,8 @@ def geometric_offset(uniform: jax.Array, steps_left: jax.Array,
     `[...]` int32 offsets in 1..steps_left.
   """
   steps = steps_left.astype(jnp.float32)
-  log_discount = jnp.log(discount)
+  # In float32 the logarithm of a discount close to 1 would round to 0.
+  log_discount = math.log(discount)
   mass = -jnp.expm1(steps * log_discount)
   offset = 1.0 + jnp.floor(jnp.log1p(-uniform * mass) / log_discount)
   return jnp.clip(offset.astype(jnp.int32), 1, steps_left)

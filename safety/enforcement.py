@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from actors.policy import Policy
-from envs.spec import EnvSpec
+from envs.spec import EnvSpec, PositionPath
 from safety import regions as region_lib
 
 # The default margin covers this many standard deviations of position noise.
@@ -45,8 +45,13 @@ def enforce(policy: Policy,
   lowest similarity to the goal there is, so it is never preferred to one that
   is not; among those, the first draw wins, which is a draw of the policy
   conditioned on safety. If no draw is safe the candidate that ends farthest
-  from the regions is taken, and staying put and uniform actions compete too,
-  because a policy that has settled on one direction draws nothing else.
+  from the regions is taken, among those whose path stays outside if there are
+  any. Staying put and uniform actions compete then too, because a policy that
+  has settled on one direction draws nothing else.
+
+  Paths are predicted for the action itself and with the environment's action
+  noise at its worst along each axis: at the edge of a doorway the noise decides
+  whether a wall stops the agent, and no margin on the position covers that.
 
   Args:
     policy: decides the first candidate.
@@ -87,11 +92,11 @@ def enforce(policy: Policy,
         key_uniform, draws.shape, draws.dtype, minval=-1.0, maxval=1.0)
     resorts = jnp.concatenate([jnp.zeros_like(first)[jnp.newaxis], uniform])
 
-    position = observation[:, position_indices]
-    clearance, final = _clearance(
-        regions, position_path, position, jnp.concatenate([draws, resorts]))
-    choice, safe = choose(clearance[:num_candidates], final, margin)
     candidates = jnp.concatenate([draws, resorts])
+    clearance, final = _clearance(
+        regions, position_path, observation[:, position_indices], candidates,
+        MARGIN_SIGMAS * spec.action_noise)
+    choice, safe = choose(clearance, final, num_candidates, margin)
     action = jnp.take_along_axis(
         candidates, choice[jnp.newaxis, :, jnp.newaxis], axis=0)[0]
     state = SafetyState(inner, intervened=choice != 0, cornered=~safe)
@@ -100,30 +105,46 @@ def enforce(policy: Policy,
   return Policy(init=init, act=act, select=policy.select)
 
 
-def choose(clearance: jax.Array, final: jax.Array,
+def choose(clearance: jax.Array, final: jax.Array, num_draws: int,
            margin: float) -> Tuple[jax.Array, jax.Array]:
-  """Picks the first safe draw, else the candidate that ends farthest away.
+  """Picks the first safe draw, else a candidate that ends far away.
 
   Args:
-    clearance: `[K, E]` smallest distance to a region along each draw's path.
-    final: `[C, E]`, C >= K, distance to a region at the end of each candidate's
-      path; the draws come first.
+    clearance: `[C, E]` smallest distance to a region along each candidate's
+      path; the policy's draws come first.
+    final: `[C, E]` distance to a region at the end of each path.
+    num_draws: how many candidates are draws of the policy.
     margin: a draw is safe when its clearance exceeds this.
 
   Returns:
     `[E]` int index of the candidate, and `[E]` bool whether a draw was safe.
   """
-  safe = clearance > margin
+  safe = clearance[:num_draws] > margin
   any_safe = jnp.any(safe, axis=0)
-  choice = jnp.where(
-      any_safe, jnp.argmax(safe, axis=0), jnp.argmax(final, axis=0))
-  return choice, any_safe
+  outside = clearance > 0.0
+  # Without a path that stays outside, every end is as good as its distance.
+  eligible = outside | ~jnp.any(outside, axis=0)
+  last_resort = jnp.argmax(jnp.where(eligible, final, -jnp.inf), axis=0)
+  return jnp.where(any_safe, jnp.argmax(safe, axis=0), last_resort), any_safe
 
 
-def _clearance(regions, position_path, position, candidates):
-  """Returns least and final distance to a region, each `[C, E]`."""
-  paths = position_path(
-      jnp.broadcast_to(position, candidates.shape[:2] + position.shape[-1:]),
-      candidates)                                        # [S, C, E, P]
-  distances = region_lib.distance(regions, paths)        # [S, C, E]
-  return jnp.min(distances, axis=0), distances[-1]
+def _clearance(regions: region_lib.Regions, position_path: PositionPath,
+               position: jax.Array, candidates: jax.Array,
+               deviation: float) -> Tuple[jax.Array, jax.Array]:
+  """Returns least and final distance to a region, each `[C, E]`.
+
+  Args:
+    regions: the boxes.
+    position_path: the one-step position model.
+    position: `[E, P]`.
+    candidates: `[C, E, A]` actions.
+    deviation: how far the noise may move an action along one axis.
+  """
+  axes = deviation * jnp.eye(candidates.shape[-1])
+  offsets = jnp.concatenate([jnp.zeros_like(axes[:1]), axes, -axes])
+  actions = candidates + offsets[:, jnp.newaxis, jnp.newaxis]  # [1 + 2A, C, E]
+  positions = jnp.broadcast_to(
+      position, actions.shape[:-1] + position.shape[-1:])
+  paths = position_path(positions, actions)             # [S, 1 + 2A, C, E, P]
+  distances = region_lib.distance(regions, paths)
+  return jnp.min(distances, axis=(0, 1)), jnp.min(distances[-1], axis=0)

@@ -93,7 +93,7 @@ def contains_each(regions: Regions, points: Any, xp: Any = jnp) -> Any:
     `[..., R]` bool.
   """
   lower, upper = to_arrays(regions)
-  points = xp.asarray(points)
+  points = xp.asarray(points, np.float32)
   if points.shape[-1] != lower.shape[-1]:
     raise ValueError(f'points have {points.shape[-1]} coordinates, '
                      f'the regions {lower.shape[-1]}')
@@ -125,7 +125,7 @@ def distance(regions: Regions, points: Any, xp: Any = jnp) -> Any:
   if not regions:
     return xp.full(xp.shape(points)[:-1], np.inf)
   lower, upper = to_arrays(regions)
-  point = xp.asarray(points)[..., np.newaxis, :]
+  point = xp.asarray(points, np.float32)[..., np.newaxis, :]
   beyond = xp.maximum(lower - point, point - upper)     # [..., R, D]
   outside = xp.sqrt(xp.sum(xp.maximum(beyond, 0.0)**2, axis=-1))
   inside = xp.minimum(xp.max(beyond, axis=-1), 0.0)

@@ -14,7 +14,7 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='class')
 def quick_compile():
   """Compiles with few optimizations: what is small takes longer to compile."""
   before = jax.config.read('jax_disable_most_optimizations')

@@ -6,13 +6,14 @@ import dm_env
 from dm_env import specs
 import numpy as np
 
-from envs import spec as env_spec
+from envs import vector
+from envs.spec import EnvSpec
 from learners.agent import ReplaySpec
 
 
-def counting_spec(step_limit: int) -> env_spec.EnvSpec:
+def counting_spec(step_limit: int) -> EnvSpec:
   """Returns the static facts of a `CountingEnvironment`."""
-  return env_spec.EnvSpec(
+  return EnvSpec(
       name='counting',
       obs_dim=2,
       action_dim=2,
@@ -67,11 +68,11 @@ class CountingEnvironment(dm_env.Environment):
 
   def observation_spec(self) -> specs.Array:
     """Spec of an observation."""
-    return env_spec.default_observation_spec(self.spec)
+    return vector.default_observation_spec(self.spec)
 
   def action_spec(self) -> specs.BoundedArray:
     """Spec of an action."""
-    return env_spec.default_action_spec(self.spec)
+    return vector.default_action_spec(self.spec)
 
   def _observation(self) -> np.ndarray:
     state = (self._episode, self._elapsed)

@@ -28,7 +28,7 @@ class ContrastiveConfig:
   repr_dim: int = setting(64, 'length of a representation')
   batch_size: int = setting(256, 'transitions per SGD step')
   num_sgd_steps_per_step: int = setting(
-      64, 'SGD steps fused into one learner call')
+      16, 'SGD steps fused into one learner call')
   learning_rate: float = setting(3e-4, 'Adam step size of the critic')
   actor_learning_rate: float = setting(3e-4, 'Adam step size of the actor')
   adam_epsilon: float = setting(1e-7, 'Adam epsilon')
@@ -91,7 +91,8 @@ def problems(config: ContrastiveConfig) -> List[str]:
         "other's negatives")
   for name in ('repr_dim', 'num_sgd_steps_per_step', 'min_replay_size'):
     check(getattr(config, name) >= 1, name, 'at least 1')
-  for name in ('learning_rate', 'actor_learning_rate', 'adam_epsilon', 'tau',
+  check(0.0 < config.tau <= 1.0, 'tau', 'more than 0 and at most 1')
+  for name in ('learning_rate', 'actor_learning_rate', 'adam_epsilon',
                'samples_per_insert'):
     check(getattr(config, name) > 0, name, 'a positive number')
   check(config.logsumexp_penalty >= 0, 'logsumexp_penalty', '0 or more')

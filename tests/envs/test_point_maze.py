@@ -14,6 +14,8 @@ from envs.point_maze import PointMaze
 from safety import regions
 from tests import contracts
 
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
 # Rows '/'-separated, 1 is wall.
 MAPS = {
     'Small': '0000/0000/0000/0000',

@@ -9,6 +9,8 @@ from scipy import stats
 from replay import relabel
 from tests.fakes import numbered_episodes
 
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
 
 def closed_form(steps_left, discount):
   """Returns P(offset = 1..steps_left), proportional to discount^offset."""
@@ -89,6 +91,7 @@ class TestGeometricOffset:
 
 
 SAMPLE = jax.jit(relabel.sample_transitions, static_argnames=(
+    'discount',
     'batch_size', 'obs_dim', 'goal_indices'))
 # Always as many episodes with as much room, so that few shapes are compiled.
 NUM_EPISODES, MAX_LENGTH = 12, 40

@@ -224,7 +224,8 @@ class TestDistance:
     cube = regions.parse_region_bounds('0,0,0:2,2,2', num_dims=3)
     points = np.array([[3.0, 3.0, 3.0], [1.0, 1.0, 0.25], [1.0, 5.0, 1.0]])
     np.testing.assert_allclose(
-        regions.distance(cube, points, np), [math.sqrt(3.0), -0.25, 3.0])
+        regions.distance(cube, points, np), [math.sqrt(3.0), -0.25, 3.0],
+        rtol=1e-6)
 
 
 class TestProblems:

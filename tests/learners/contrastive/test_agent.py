@@ -258,8 +258,8 @@ def test_one_step_equals_the_step_by_hand(monkeypatch, alg, mask, overrides):
 
 
 def test_two_fused_steps_equal_two_calls_of_one():
-  fused, _ = make('nce+c_learning', MASK, num_sgd_steps_per_step=2)
-  single, _ = make('nce+c_learning', MASK, num_sgd_steps_per_step=1)
+  fused, _ = make('contrastive_cpc', MASK, num_sgd_steps_per_step=2)
+  single, _ = make('contrastive_cpc', MASK, num_sgd_steps_per_step=1)
   assert (fused.updates_per_call, single.updates_per_call) == (2, 1)
   state = fused.init(jax.random.key(4))
   episodes = fakes.random_episodes(fused.replay, 6)

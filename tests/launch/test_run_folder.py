@@ -1,0 +1,178 @@
+"""A run's folder: made once, resumed by the same command, refused by name."""
+
+import dataclasses
+import json
+import os
+import stat
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from launch import experiment as experiment_lib
+from launch import run_folder
+from launch.experiment import ConfigError, Experiment
+from learners import checkpoint
+from learners.registry import ALGORITHMS
+
+ALG = 'contrastive_cpc'
+
+
+@pytest.fixture
+def experiment(tmp_path):
+  return Experiment(
+      env='point_Small', alg=ALG, seed=1, preset='cpu',
+      agent=ALGORITHMS[ALG].configure(ALG, 'cpu', {}), num_steps=1000,
+      run_name='a_run', log_dir_path=str(tmp_path / 'logs'))
+
+
+def change(experiment, agent=None, **settings):
+  changed = dataclasses.replace(experiment.agent, **(agent or {}))
+  return dataclasses.replace(experiment, agent=changed, **settings)
+
+
+def read(*parts):
+  with open(os.path.join(*parts), encoding='utf-8') as f:
+    return f.read()
+
+
+def save(run_dir, step, actor_steps):
+  """Writes a checkpoint of a run that has done `actor_steps`."""
+  checkpoint.save(
+      run_folder.checkpoint_dir(run_dir), step, {'x': np.zeros(3)},
+      {'counter': {'counts': {'actor_steps': actor_steps}}})
+
+
+def test_a_new_folder_says_what_runs_in_it(experiment, monkeypatch):
+  monkeypatch.setattr(sys, 'argv', ['launch/lp_run.py', '--seed=1'])
+  run_dir = run_folder.prepare(experiment)
+  assert run_dir == os.path.join(experiment.log_dir_path, 'a_run')
+  assert sorted(os.listdir(run_dir)) == [
+      'checkpoints', 'command.txt', 'config.json', 'figures', 'git.json',
+      'nodes', 'replay']
+  assert experiment_lib.from_json(read(run_dir, 'config.json')) == experiment
+  assert run_folder.load(run_dir) == experiment
+  assert read(run_dir, 'command.txt') == (
+      f'{sys.executable} launch/lp_run.py --seed=1\n')
+  assert set(json.loads(read(run_dir, 'git.json'))) == {'commit', 'diff'}
+
+
+def test_nobody_else_may_put_code_into_the_nodes_folder(experiment):
+  run_dir = run_folder.prepare(experiment)
+  mode = stat.S_IMODE(os.stat(run_folder.nodes_dir(run_dir)).st_mode)
+  assert mode == 0o700
+
+
+def test_the_same_experiment_may_go_on(experiment, monkeypatch):
+  run_dir = run_folder.prepare(experiment)
+  save(run_dir, 5, 100)
+  monkeypatch.setattr(sys, 'argv', ['lp_run.py', 'again'])
+  assert run_folder.prepare(experiment) == run_dir
+  assert len(checkpoint.checkpoints(run_folder.checkpoint_dir(run_dir))) == 1
+  # Every command that ever ran is kept.
+  commands = read(run_dir, 'command.txt').splitlines()
+  assert len(commands) == 2 and commands[1].endswith('lp_run.py again')
+
+
+def test_what_may_change_is_taken_over(experiment):
+  run_dir = run_folder.prepare(experiment)
+  longer = change(experiment, num_steps=2000, num_actors=9)
+  run_folder.prepare(longer)
+  assert run_folder.load(run_dir) == longer
+
+
+def test_changed_settings_are_refused_by_name(experiment):
+  run_dir = run_folder.prepare(experiment)
+  with pytest.raises(ConfigError) as error:
+    run_folder.prepare(change(
+        experiment, {'batch_size': 64}, env='point_Cross', num_steps=5))
+  message = str(error.value)
+  for words in ("env: the run has 'point_Small', got 'point_Cross'",
+                'agent.batch_size: the run has 256, got 64',
+                run_dir, '--add_uid', '--log_dir_path'):
+    assert words in message, message
+  assert 'num_steps' not in message
+  # Nothing is overwritten by what was refused.
+  assert run_folder.load(run_dir) == experiment
+  assert len(read(run_dir, 'command.txt').splitlines()) == 1
+
+
+@pytest.mark.parametrize('text', [
+    '', '{', '[]', '{"env": "point_Small"}', '{"alg": "unheard_of"}',
+    '{"alg": "contrastive_cpc", "agent": {"unheard_of": 1}}'])
+def test_a_folder_whose_settings_cannot_be_read_is_refused(experiment, text):
+  run_dir = run_folder.prepare(experiment)
+  path = os.path.join(run_dir, 'config.json')
+  with open(path, 'w', encoding='utf-8') as f:
+    f.write(text)
+  with pytest.raises(ConfigError) as error:
+    run_folder.prepare(experiment)
+  assert path in str(error.value) and 'move' in str(error.value)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(experiment, tmp_path):
+  # A folder below a file cannot be made, not even by the superuser.
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(ConfigError) as error:
+    run_folder.prepare(change(
+        experiment, log_dir_path=str(tmp_path / 'file' / 'logs')))
+  message = str(error.value)
+  for words in ('log_dir_path', str(tmp_path / 'file' / 'logs' / 'a_run'),
+                'Not a directory', 'choose a folder'):
+    assert words in message, message
+
+
+def test_a_folder_without_a_run_cannot_be_loaded(tmp_path):
+  with pytest.raises(ConfigError, match='no config.json'):
+    run_folder.load(str(tmp_path))
+
+
+@pytest.mark.parametrize('done, complete', [
+    (None, False), (0, False), (999, False), (1000, True), (1100, True)])
+def test_a_run_is_complete_when_its_checkpoint_has_all_steps(
+    experiment, done, complete):
+  run_dir = run_folder.prepare(experiment)
+  if done is not None:
+    save(run_dir, 1, 10)
+    save(run_dir, 2, done)
+    saved = run_folder.saved_counter(run_dir)
+    assert saved == {'counts': {'actor_steps': done}}
+  assert run_folder.is_complete(experiment) is complete
+  assert not run_folder.is_complete(change(experiment, num_steps=5000))
+
+
+def test_a_run_that_never_was_has_no_counter(experiment):
+  assert run_folder.saved_counter(experiment_lib.run_dir(experiment)) is None
+  assert not run_folder.is_complete(experiment)
+
+
+def git(folder, *arguments):
+  return subprocess.run(
+      ['git', '-C', str(folder), '-c', 'user.name=n', '-c', 'user.email=e@x',
+       *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def test_git_state_is_the_commit_and_what_differs_from_it(
+    tmp_path, monkeypatch):
+  (tmp_path / 'launch').mkdir()
+  source = tmp_path / 'launch' / 'run_folder.py'
+  monkeypatch.setattr(run_folder, '__file__', str(source))
+  assert run_folder.git_state() == {'commit': None, 'diff': None}
+
+  source.write_text('one\n')
+  git(tmp_path, 'init', '-q')
+  git(tmp_path, 'add', '.')
+  git(tmp_path, 'commit', '-q', '-m', 'first')
+  commit = git(tmp_path, 'rev-parse', 'HEAD').strip()
+  assert run_folder.git_state() == {'commit': commit, 'diff': ''}
+
+  source.write_text('two\n')
+  state = run_folder.git_state()
+  assert state['commit'] == commit
+  assert '-one\n+two\n' in state['diff']
+
+
+def test_without_git_there_is_no_state(monkeypatch):
+  monkeypatch.setenv('PATH', '')
+  assert run_folder.git_state() == {'commit': None, 'diff': None}
