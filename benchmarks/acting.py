@@ -29,6 +29,7 @@ from replay.episodes import ReverbWriter
 from safety.regions import parse_region_bounds
 
 _REGION = '0,5:5,11'
+# Updates that pay for all the steps there will be.
 _HORIZON = 10**12
 
 
@@ -41,7 +42,7 @@ class FixedVariables:
 
   def get_variables(self, have: int) -> Optional[Tuple[int, Any]]:
     """Returns the parameters once."""
-    return None if have == 0 else (0, self._params)
+    return None if have == _HORIZON else (_HORIZON, self._params)
 
 
 class StepCounts:
@@ -55,7 +56,7 @@ class StepCounts:
   def get_counts(self) -> Dict[str, float]:
     """Returns counts under which nothing is ever waited for."""
     return {'actor_steps': self._warmup_steps + self.steps,
-            'learner_updates': 0}
+            'learner_updates': _HORIZON}
 
   def record_episodes(self, metrics: Dict[str, np.ndarray],
                       actor: Dict[str, float]) -> Dict[str, float]:

@@ -27,8 +27,13 @@ def read_log(run_dir: str, role: str) -> Columns:
           for name in rows[0]}
 
 
-def figures(run_dir: str) -> Dict[str, float]:
-  """Returns the numbers a run is judged by; NaN where there is no record."""
+def figures(run_dir: str, cwd: str = '.') -> Dict[str, float]:
+  """Returns the numbers a run is judged by; NaN where there is no record.
+
+  Args:
+    run_dir: the run's folder.
+    cwd: folder the run was started in, where its region visits are.
+  """
   nan = float('nan')
   actor = read_log(run_dir, 'actor')
   learner = read_log(run_dir, 'learner')
@@ -50,7 +55,8 @@ def figures(run_dir: str) -> Dict[str, float]:
       'success, last 100 evaluation episodes': _last_episodes(
           evaluator, 'success', 100),
       'success, last 100 training episodes': last(actor, 'success_100'),
-      'steps in region per training episode, all': _visits_per_episode(run_dir),
+      'steps in region per training episode, all': _visits_per_episode(
+          run_dir, cwd),
       'steps in region per evaluation episode, last 100': _last_episodes(
           evaluator, 'region_visits', 100),
       'interventions per training episode, last 100': last(
@@ -94,8 +100,9 @@ def _last_episodes(columns: Columns, name: str, num: int) -> float:
   return float(np.average(columns[name][needed], weights=episodes[needed]))
 
 
-def _visits_per_episode(run_dir: str) -> float:
-  directory = experiment_lib.visits_dir(run_folder.load(run_dir))
+def _visits_per_episode(run_dir: str, cwd: str) -> float:
+  directory = os.path.join(
+      cwd, experiment_lib.visits_dir(run_folder.load(run_dir)))
   if not os.path.isdir(directory):
     return float('nan')
   counts = visits_lib.read_visits(directory)['counts']

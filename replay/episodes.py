@@ -11,6 +11,8 @@ Episodes = Dict[str, np.ndarray]
 
 # How long one flush may block before the writer looks at the stop signal.
 FLUSH_TIMEOUT_MS = 500
+# Items sent before the server must have confirmed them.
+MAX_UNCONFIRMED = 20
 
 
 class EpisodeBuffer:
@@ -115,7 +117,6 @@ class ReverbWriter:
     Returns:
       False if the program was stopped before the server confirmed.
     """
-    import reverb
     if self._writer is None:
       self._writer = self._client.trajectory_writer(num_keep_alive_refs=1)
     for i in range(len(episodes['length'])):
@@ -123,6 +124,13 @@ class ReverbWriter:
       self._writer.create_item(
           self._table, priority=1.0,
           trajectory={n: self._writer.history[n][-1] for n in self._columns})
+      if (i + 1) % MAX_UNCONFIRMED == 0 and not self._flush():
+        return False
+    return self._flush()
+
+  def _flush(self) -> bool:
+    """Waits until all is confirmed; False if the program stops first."""
+    import reverb
     while True:
       try:
         self._writer.flush(timeout_ms=FLUSH_TIMEOUT_MS)

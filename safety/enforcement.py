@@ -77,30 +77,45 @@ def enforce(policy: Policy,
     nobody = jnp.zeros(num_envs, bool)
     return SafetyState(policy.init(key, num_envs), nobody, nobody)
 
+  def clearance_of(observation, candidates):
+    return _clearance(
+        regions, position_path, observation[:, position_indices], candidates,
+        MARGIN_SIGMAS * spec.action_noise)
+
   def act(params, observation, policy_state, key, is_first):
     key_policy, key_proposal, key_uniform = jax.random.split(key, 3)
     first, inner = policy.act(
         params, observation, policy_state.inner, key_policy, is_first)
+    clearance, final = clearance_of(observation, first[jnp.newaxis])
 
-    def draw(key_draw):
-      return proposal.act(
-          params, observation, policy_state.inner, key_draw, is_first)[0]
+    def correct():
+      def draw(key_draw):
+        return proposal.act(
+            params, observation, policy_state.inner, key_draw, is_first)[0]
 
-    others = jax.vmap(draw)(jax.random.split(key_proposal, num_candidates - 1))
-    draws = jnp.concatenate([first[jnp.newaxis], others])
-    uniform = jax.random.uniform(
-        key_uniform, draws.shape, draws.dtype, minval=-1.0, maxval=1.0)
-    resorts = jnp.concatenate([jnp.zeros_like(first)[jnp.newaxis], uniform])
+      draws = jax.vmap(draw)(jax.random.split(key_proposal, num_candidates - 1))
+      uniform = jax.random.uniform(
+          key_uniform, (num_candidates, *first.shape), first.dtype,
+          minval=-1.0, maxval=1.0)
+      others = jnp.concatenate([draws, jnp.zeros_like(first)[jnp.newaxis],
+                                uniform])
+      others_clearance, others_final = clearance_of(observation, others)
+      choice, safe = choose(
+          jnp.concatenate([clearance, others_clearance]),
+          jnp.concatenate([final, others_final]), num_candidates, margin)
+      candidates = jnp.concatenate([first[jnp.newaxis], others])
+      action = jnp.take_along_axis(
+          candidates, choice[jnp.newaxis, :, jnp.newaxis], axis=0)[0]
+      return action, choice != 0, ~safe
 
-    candidates = jnp.concatenate([draws, resorts])
-    clearance, final = _clearance(
-        regions, position_path, observation[:, position_indices], candidates,
-        MARGIN_SIGMAS * spec.action_noise)
-    choice, safe = choose(clearance, final, num_candidates, margin)
-    action = jnp.take_along_axis(
-        candidates, choice[jnp.newaxis, :, jnp.newaxis], axis=0)[0]
-    state = SafetyState(inner, intervened=choice != 0, cornered=~safe)
-    return action, state
+    def leave():
+      nobody = jnp.zeros(first.shape[0], bool)
+      return first, nobody, nobody
+
+    # Mostly nobody is in danger, and the other candidates cost far more.
+    action, intervened, cornered = jax.lax.cond(
+        jnp.all(clearance[0] > margin), leave, correct)
+    return action, SafetyState(inner, intervened, cornered)
 
   return Policy(init=init, act=act, select=policy.select)
 

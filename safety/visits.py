@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import time
 from typing import Any, Dict, List, Optional
 
 import numpy as np
@@ -89,12 +90,16 @@ class VisitLog:
       directory: where the files go; made if missing.
       regions: two-dimensional boxes the counts belong to.
       num_episodes: episodes to go on from; later ones on disk are dropped,
-        because the run they belong to was rolled back to this point.
+        because the run they belong to was rolled back to this point. With none,
+        what is there belongs to another run, and its folder is moved aside.
     """
     self._directory = directory
     self._regions = regions
     self._next = num_episodes
     self._counts: List[List[int]] = []
+    if num_episodes == 0 and os.path.isdir(directory):
+      os.rename(directory, f'{directory}.until-{time.strftime("%Y%m%d-%H%M%S")}'
+                f'-{os.getpid()}')
     os.makedirs(directory, exist_ok=True)
     for name in os.listdir(directory):
       match = _FILE_NAME.fullmatch(name)

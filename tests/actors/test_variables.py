@@ -158,6 +158,37 @@ def test_steps_count_locally_before_they_are_reported(connect):
   assert link.latest()[0]['actor_steps'] == 157
 
 
+def test_no_step_counts_twice_or_vanishes_while_a_round_is_under_way(connect):
+  counter, learner = FakeCounter(actor_steps=100), FakeLearner()
+  link = connect(counter, learner)
+  link.refresh()
+  seen = []
+
+  def look():
+    seen.append(link.latest()[0]['actor_steps'])
+
+  record, serve = counter.record_episodes, learner.get_variables
+
+  def record_and_look(metrics, actor):
+    counts = record(metrics, actor)
+    look()
+    return counts
+
+  def serve_and_look(have):
+    look()
+    return serve(have)
+
+  counter.record_episodes = record_and_look
+  learner.get_variables = serve_and_look
+  counter.counts['learner_updates'] = learner.updates = 3
+  link.record_episodes(episodes(3), {})
+  link.record_episodes(episodes(4), {})
+  link.refresh()
+  # While the first, the second report and the parameters are on their way.
+  assert seen == [107, 107, 107]
+  assert link.latest()[0]['actor_steps'] == 107
+
+
 def test_episodes_are_reported_exactly_once_when_the_counter_fails(connect):
   counter = FakeCounter()
   link = connect(counter, FakeLearner())

@@ -101,6 +101,8 @@ BAD = [
     (f'{REGION} --safety_margin=-1', ['safety_margin', '-1', '0 or more']),
     # A comparison with NaN is false, also the one that keeps a policy safe.
     (f'{REGION} --safety_margin=nan', ['safety_margin', 'nan']),
+    # Nowhere is far enough away.
+    (f'{REGION} --safety_margin=inf', ['safety_margin', 'inf']),
     ('--time_delta_minutes=nan', ['time_delta_minutes', 'nan']),
     ('--log_interval=nan', ['log_interval', 'nan']),
     ('--eval_interval=nan', ['eval_interval', 'nan']),
@@ -124,7 +126,7 @@ def test_bad_flags_are_refused_with_what_to_do(build, given, words):
 
 
 @pytest.mark.parametrize('given, names', [
-    ('--env=point --alg=c --preset=x', ['env', 'alg']),
+    ('--env=point --alg=c', ['env', 'alg']),
     ('--env=point --preset=x', ['env', 'preset']),
     ('--batch_size=a --twin_q=b --fixed_goal=c',
      ['twin_q', 'batch_size', 'fixed_goal']),

@@ -187,8 +187,9 @@ def test_a_resumed_run_takes_over_everything_and_goes_on(runs):
 
 def test_enforcement_keeps_a_run_out_of_its_region(runs, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
+  # One actor, because every enforced policy takes long to compile.
   experiment = make(num_steps=300, region_bounds=BOX, visit_bounds=None,
-                    safety_enforcement=True)
+                    safety_enforcement=True, num_actors=1, envs_per_actor=2)
   run_folder.prepare(experiment)
   assert serial.run(experiment) == 0
   counts = visits.read_visits(experiment_lib.visits_dir(experiment))
