@@ -74,28 +74,26 @@ def experiment_from_flags() -> Experiment:
     ConfigError: listing every problem with them.
   """
   found = _unknown_names()
-  if found:
-    raise ConfigError(found)
-  overrides = _agent_overrides(found)
-  fixed_goal = _parse_goal(found)
-  if found:
-    raise ConfigError(found)
-
-  algorithm = learner_registry.ALGORITHMS[FLAGS.alg]
+  algorithm = learner_registry.ALGORITHMS.get(FLAGS.alg)
+  agent = None
+  if algorithm is not None:
+    overrides = _agent_overrides(found)
+    # A wrong name is reported already; any preset does to check the rest.
+    known = FLAGS.preset in algorithm.presets
+    preset = FLAGS.preset if known else next(iter(algorithm.presets))
+    agent = algorithm.configure(FLAGS.alg, preset, overrides)
   name = f'{FLAGS.alg}_{FLAGS.env}_{FLAGS.seed}'
   if FLAGS.add_uid:
     name += datetime.datetime.now().strftime('_%Y%m%d-%H%M%S')
   enforcement = FLAGS.safety_enforcement
+  if enforcement is None:
+    enforcement = bool(FLAGS.region_bounds)
   shared = {f.name for f in dataclasses.fields(Experiment)} & set(FLAGS)
   values: Dict[str, Any] = {n: FLAGS[n].value for n in shared}
-  values.update(
-      agent=algorithm.configure(FLAGS.alg, FLAGS.preset, overrides),
-      fixed_goal=fixed_goal,
-      run_name=name,
-      safety_enforcement=(bool(FLAGS.region_bounds) if enforcement is None
-                          else enforcement))
+  values.update(agent=agent, fixed_goal=_parse_goal(found), run_name=name,
+                safety_enforcement=enforcement)
   experiment = Experiment(**values)
-  found = experiment_lib.problems(experiment)
+  found += experiment_lib.problems(experiment)
   if found:
     raise ConfigError(found)
   return experiment

@@ -148,21 +148,31 @@ def changed_settings(old: Experiment, new: Experiment) -> List[str]:
 
 
 def problems(experiment: Experiment) -> List[str]:
-  """Lists everything wrong with the experiment; empty when nothing is."""
-  found = list(
-      learner_registry.ALGORITHMS[experiment.alg].problems(experiment.agent))
+  """Lists everything wrong with the experiment; empty when nothing is.
+
+  An unknown environment or algorithm is left to whoever read its name; what
+  does not depend on it is still checked.
+  """
+  found: List[str] = []
+  if experiment.alg in learner_registry.ALGORITHMS:
+    algorithm = learner_registry.ALGORITHMS[experiment.alg]
+    found += algorithm.problems(experiment.agent)
   for name, least in _LEAST.items():
     value = getattr(experiment, name)
     if value < least:
       found.append(f'{name}: got {value}, needs at least {least}')
-  found += _goal_problems(experiment)
+  unreadable = []
   for name in ('region_bounds', 'visit_bounds'):
     try:
       region_lib.parse_region_bounds(getattr(experiment, name))
     except ValueError as e:
-      found.append(str(e).replace('region_bounds', name, 1))
-  if not found:
-    found += _safety_problems(experiment)
+      unreadable.append(str(e).replace('region_bounds', name, 1))
+  found += unreadable
+  if experiment.env in env_registry.ENVIRONMENTS:
+    goal_problems = _goal_problems(experiment)
+    found += goal_problems
+    if not unreadable and not goal_problems:
+      found += _safety_problems(experiment)
   return found
 
 

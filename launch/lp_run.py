@@ -26,6 +26,7 @@ _LAUNCH_TYPES = ('local_mp', 'local_mt')
 _THREADS_GRACE = 60
 
 command_line.define_flags()
+flags.adopt_module_key_flags(command_line)
 
 
 def run_processes(experiment: Experiment) -> int:
@@ -75,7 +76,7 @@ def main(argv: List[str]) -> None:
     if launch_type not in _LAUNCH_TYPES:
       raise ConfigError([f'lp_launch_type: got {launch_type}, needs one of '
                          + ', '.join(_LAUNCH_TYPES)])
-    run_dir = run_folder.prepare(experiment)
+    run_dir = run_folder.prepare(experiment, flags.FLAGS.serial)
   except ConfigError as e:
     print(e, file=sys.stderr)
     sys.exit(2)

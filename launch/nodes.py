@@ -22,7 +22,7 @@ from replay.episodes import ReverbWriter
 # Seconds one remote call may take.
 CALL_TIMEOUT = 30.0
 # Seconds between an actor's looks at counter and learner.
-LINK_PERIOD = 0.05
+LINK_PERIOD = 0.1
 # Seconds either may be out of an actor's reach before it gives up.
 PATIENCE = 60.0
 # Seconds the counter stays up for the learner's last checkpoint.

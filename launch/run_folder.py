@@ -1,5 +1,6 @@
 """What a run leaves behind, and whether it may be resumed."""
 
+import glob
 import json
 import os
 import subprocess
@@ -31,11 +32,17 @@ def figures_dir(run_dir: str) -> str:
   return os.path.join(run_dir, 'figures')
 
 
-def prepare(experiment: Experiment) -> str:
+def memory_replay_path(run_dir: str) -> str:
+  """Returns where a run in one thread keeps its replay."""
+  return os.path.join(replay_dir(run_dir), 'memory.npz')
+
+
+def prepare(experiment: Experiment, serial: bool = False) -> str:
   """Makes the run's folder, or checks that the run in it may go on.
 
   Args:
     experiment: the run.
+    serial: whether it runs in one thread, with replay in memory.
 
   Returns:
     The folder.
@@ -48,6 +55,7 @@ def prepare(experiment: Experiment) -> str:
   config_path = os.path.join(run_dir, 'config.json')
   if os.path.exists(config_path):
     _check_same(config_path, experiment)
+    _check_replay(run_dir, serial)
   try:
     for folder in (run_dir, checkpoint_dir(run_dir), replay_dir(run_dir),
                    figures_dir(run_dir)):
@@ -121,6 +129,25 @@ def _check_same(config_path: str, experiment: Experiment) -> None:
         [f'{c}; a resumed run keeps it' for c in changed]
         + [f'to start anew, move {os.path.dirname(config_path)} away, or use '
            '--add_uid or another --log_dir_path'])
+
+
+def _check_replay(run_dir: str, serial: bool) -> None:
+  """Refuses to resume a learner without the replay it was saved with."""
+  if checkpoint.latest_meta(checkpoint_dir(run_dir)) is None:
+    return
+  saved = {
+      True: os.path.exists(memory_replay_path(run_dir)),
+      # Reverb writes DONE when a checkpoint is whole.
+      False: bool(glob.glob(os.path.join(replay_dir(run_dir), '*', 'DONE')))}
+  if saved[serial]:
+    return
+  if saved[not serial]:
+    raise ConfigError([
+        f'{run_dir} was run {"without" if serial else "with"} --serial, and '
+        'its replay can only be resumed that way'])
+  raise ConfigError([
+      f'{run_dir} has a checkpoint, but {replay_dir(run_dir)} holds no replay '
+      'to resume with; move the run folder away to start anew'])
 
 
 def _write(path: str, text: str) -> None:

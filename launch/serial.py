@@ -34,8 +34,8 @@ class SerialProgram:
   def __init__(self, experiment: Experiment):
     """Builds the roles; resumes if the run has a checkpoint."""
     self._experiment = experiment
-    self._replay_path = os.path.join(
-        run_folder.replay_dir(experiment_lib.run_dir(experiment)), 'memory.npz')
+    self._replay_path = run_folder.memory_replay_path(
+        experiment_lib.run_dir(experiment))
     agent = factory.make_agent(experiment)
     limits = factory.make_limits(experiment, agent)
     self._agent = agent
