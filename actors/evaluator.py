@@ -12,8 +12,6 @@ from actors.variables import Snapshot, VariableSource
 
 # A round may take this share of the time; the rest is for the learner.
 BUSY_FRACTION = 0.1
-# Seconds a final round may wait for the last parameters.
-FINAL_FETCH_TIMEOUT = 5.0
 
 
 class EvaluationSink(Protocol):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
@@ -159,7 +160,8 @@ def problems(experiment: Experiment) -> List[str]:
     found += algorithm.problems(experiment.agent)
   for name, least in _LEAST.items():
     value = getattr(experiment, name)
-    if value < least:
+    # Not `value < least`, which NaN would pass.
+    if not least <= value < math.inf:
       found.append(f'{name}: got {value}, needs at least {least}')
   unreadable = []
   for name in ('region_bounds', 'visit_bounds'):
@@ -205,9 +207,10 @@ def _goal_problems(experiment: Experiment) -> List[str]:
 def _safety_problems(experiment: Experiment) -> List[str]:
   boxes = regions(experiment)
   found = []
-  if experiment.safety_margin is not None and experiment.safety_margin < 0:
-    found.append(f'safety_margin: got {experiment.safety_margin}, needs 0 or '
-                 'more')
+  if experiment.safety_margin is not None and not (
+      0 <= experiment.safety_margin < math.inf):
+    found.append(f'safety_margin: got {experiment.safety_margin}, needs a '
+                 'finite number, 0 or more')
   if not boxes:
     if experiment.safety_enforcement:
       found.append('safety_enforcement needs region_bounds')

@@ -61,8 +61,12 @@ def save(directory: str, step: int, state: Any, meta: Dict[str, Any],
   with open(os.path.join(partial, _META), 'w', encoding='utf-8') as f:
     json.dump({**meta, 'step': step, 'score': score}, f)
     _sync(f)
-  shutil.rmtree(final, ignore_errors=True)
+  if os.path.exists(final):
+    # Not removed before the new one is in place.
+    os.replace(final, final + '.old')
   os.replace(partial, final)
+  shutil.rmtree(final + '.old', ignore_errors=True)
+  _sync_directory(directory)
   _prune(directory, keep)
   return final
 
@@ -83,11 +87,13 @@ def load_latest(directory: str, template: Any) -> Optional[Restored]:
     ValueError: if a checkpoint does not fit the template.
   """
   for path in reversed(checkpoints(directory)):
+    meta = _meta_if_whole(path)
+    if meta is None:
+      continue
     try:
-      meta = read_meta(path)
       with np.load(os.path.join(path, _ARRAYS), allow_pickle=False) as arrays:
         stored = {name: arrays[name] for name in arrays.files}
-    except (OSError, EOFError, zipfile.BadZipFile, json.JSONDecodeError) as e:
+    except (OSError, EOFError, zipfile.BadZipFile) as e:
       logging.warning('skipping unreadable checkpoint %s: %s', path, e)
       continue
     return Restored(_unflatten(template, stored, path), meta, path)
@@ -95,12 +101,11 @@ def load_latest(directory: str, template: Any) -> Optional[Restored]:
 
 
 def latest_meta(directory: str) -> Optional[Dict[str, Any]]:
-  """Returns the JSON of the newest checkpoint that has a readable one."""
+  """Returns the JSON of the newest checkpoint that is whole."""
   for path in reversed(checkpoints(directory)):
-    try:
-      return read_meta(path)
-    except (OSError, json.JSONDecodeError) as e:
-      logging.warning('skipping unreadable checkpoint %s: %s', path, e)
+    meta = _meta_if_whole(path)
+    if meta is not None:
+      return meta
   return None
 
 
@@ -116,6 +121,17 @@ def checkpoints(directory: str) -> List[str]:
     return []
   return [os.path.join(directory, name)
           for name in sorted(os.listdir(directory)) if _NAME.fullmatch(name)]
+
+
+def _meta_if_whole(path: str) -> Optional[Dict[str, Any]]:
+  """Returns the JSON of a checkpoint, or None with a warning if it is torn."""
+  try:
+    # Opening the archive reads its directory, which stands at its end.
+    with zipfile.ZipFile(os.path.join(path, _ARRAYS)):
+      return read_meta(path)
+  except (OSError, zipfile.BadZipFile, ValueError) as e:
+    logging.warning('skipping unreadable checkpoint %s: %s', path, e)
+    return None
 
 
 def _flatten(state: Any) -> Dict[str, np.ndarray]:
@@ -159,9 +175,9 @@ def _prune(directory: str, keep: int) -> None:
   paths = checkpoints(directory)
   scored: List[Tuple[float, str]] = []
   for path in paths:
-    score = read_meta(path).get('score')
-    if score is not None:
-      scored.append((score, path))
+    meta = _meta_if_whole(path)
+    if meta is not None and meta.get('score') is not None:
+      scored.append((meta['score'], path))
   kept = set(paths[-keep:])
   if scored:
     kept.add(max(scored)[1])
@@ -173,3 +189,11 @@ def _prune(directory: str, keep: int) -> None:
 def _sync(file: Any) -> None:
   file.flush()
   os.fsync(file.fileno())
+
+
+def _sync_directory(path: str) -> None:
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)

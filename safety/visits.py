@@ -4,7 +4,7 @@ import json
 import os
 import re
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -97,13 +97,11 @@ class VisitLog:
     self._regions = regions
     self._next = num_episodes
     self._counts: List[List[int]] = []
-    if num_episodes == 0 and os.path.isdir(directory):
-      os.rename(directory, f'{directory}.until-{time.strftime("%Y%m%d-%H%M%S")}'
-                f'-{os.getpid()}')
+    if num_episodes == 0 and _block_files(directory):
+      os.rename(directory, f'{directory}.until-{time.time_ns()}')
     os.makedirs(directory, exist_ok=True)
-    for name in os.listdir(directory):
-      match = _FILE_NAME.fullmatch(name)
-      if match and int(match.group(1)) >= num_episodes:
+    for name, begin in _block_files(directory):
+      if begin >= num_episodes:
         os.remove(os.path.join(directory, name))
     self._reload()
 
@@ -156,6 +154,14 @@ class VisitLog:
       self._counts = rows[keep].tolist()
 
 
+def _block_files(directory: str) -> List[Tuple[str, int]]:
+  """Returns names of the files in `directory`, each with its first episode."""
+  if not os.path.isdir(directory):
+    return []
+  matches = [_FILE_NAME.fullmatch(n) for n in sorted(os.listdir(directory))]
+  return [(m.group(0), int(m.group(1))) for m in matches if m]
+
+
 def block_path(directory: str, episode: int) -> str:
   """Returns the file that holds `episode`."""
   begin = episode - episode % EPISODES_PER_FILE
@@ -170,10 +176,9 @@ def read_visits(directory: str) -> Dict[str, Any]:
     `episodes [N]`, `regions` as stored, and `counts [N, R]`.
   """
   blocks = []
-  for name in sorted(os.listdir(directory)):
-    if _FILE_NAME.fullmatch(name):
-      with open(os.path.join(directory, name), encoding='utf-8') as f:
-        blocks.append(json.load(f))
+  for name, _ in _block_files(directory):
+    with open(os.path.join(directory, name), encoding='utf-8') as f:
+      blocks.append(json.load(f))
   episodes = [e for block in blocks for e in block['episodes']]
   regions: Optional[List[Any]] = blocks[0]['regions'] if blocks else []
   counts = [

@@ -1,6 +1,7 @@
 """Settings of the contrastive agents."""
 
 import dataclasses
+import math
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from learners.settings import setting
@@ -94,7 +95,7 @@ def problems(config: ContrastiveConfig) -> List[str]:
   check(0.0 < config.tau <= 1.0, 'tau', 'more than 0 and at most 1')
   for name in ('learning_rate', 'actor_learning_rate', 'adam_epsilon',
                'samples_per_insert'):
-    check(getattr(config, name) > 0, name, 'a positive number')
+    check(0 < getattr(config, name) < math.inf, name, 'a positive number')
   check(config.logsumexp_penalty >= 0, 'logsumexp_penalty', '0 or more')
   check(config.max_replay_size >= config.min_replay_size, 'max_replay_size',
         f'at least min_replay_size ({config.min_replay_size})')

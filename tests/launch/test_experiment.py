@@ -129,12 +129,12 @@ def test_all_problems_are_listed_at_once():
       eval_interval=-1.0, time_delta_minutes=-1.0, log_interval=0.0,
       safety_candidates=0, max_actor_restarts=-1, fixed_goal=(1.0,),
       region_bounds='nonsense', visit_bounds='1,1:0,0'))
-  named = [line.split(':')[0].split(' ')[0] for line in found]
-  assert named == [
+  named = sorted(line.split(':')[0].split(' ')[0] for line in found)
+  assert named == sorted([
       'discount', 'batch_size', 'seed', 'num_steps', 'num_actors',
       'envs_per_actor', 'max_parameter_age', 'eval_episodes', 'eval_interval',
       'time_delta_minutes', 'log_interval', 'safety_candidates',
-      'max_actor_restarts', 'fixed_goal', 'region_bounds', 'visit_bounds']
+      'max_actor_restarts', 'fixed_goal', 'region_bounds', 'visit_bounds'])
 
 
 def test_problems_with_regions_are_listed_beside_others():

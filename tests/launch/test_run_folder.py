@@ -64,15 +64,49 @@ def test_nobody_else_may_put_code_into_the_nodes_folder(experiment):
   assert mode == 0o700
 
 
+def save_replay(run_dir, serial):
+  """Leaves what either kind of run keeps of its replay."""
+  path = (run_folder.memory_replay_path(run_dir) if serial else
+          os.path.join(run_folder.replay_dir(run_dir), '2026-01-01', 'DONE'))
+  os.makedirs(os.path.dirname(path), exist_ok=True)
+  with open(path, 'w', encoding='utf-8'):
+    pass
+
+
 def test_the_same_experiment_may_go_on(experiment, monkeypatch):
   run_dir = run_folder.prepare(experiment)
   save(run_dir, 5, 100)
+  save_replay(run_dir, serial=False)
   monkeypatch.setattr(sys, 'argv', ['lp_run.py', 'again'])
   assert run_folder.prepare(experiment) == run_dir
   assert len(checkpoint.checkpoints(run_folder.checkpoint_dir(run_dir))) == 1
   # Every command that ever ran is kept.
   commands = read(run_dir, 'command.txt').splitlines()
   assert len(commands) == 2 and commands[1].endswith('lp_run.py again')
+
+
+@pytest.mark.parametrize('serial', [True, False])
+def test_a_run_goes_on_with_the_replay_it_was_saved_with(experiment, serial):
+  run_dir = run_folder.prepare(experiment, serial)
+  # Without a checkpoint nothing depends on replay yet.
+  run_folder.prepare(experiment, serial)
+  save(run_dir, 5, 100)
+  with pytest.raises(ConfigError, match='holds no replay'):
+    run_folder.prepare(experiment, serial)
+  save_replay(run_dir, serial)
+  assert run_folder.prepare(experiment, serial) == run_dir
+  with pytest.raises(ConfigError, match='--serial.*only be resumed that way'):
+    run_folder.prepare(experiment, not serial)
+
+
+def test_a_replay_that_was_being_saved_is_none(experiment):
+  run_dir = run_folder.prepare(experiment)
+  save(run_dir, 5, 100)
+  save_replay(run_dir, serial=False)
+  done = os.path.join(run_folder.replay_dir(run_dir), '2026-01-01', 'DONE')
+  os.rename(done, done + '.not')
+  with pytest.raises(ConfigError, match='holds no replay'):
+    run_folder.prepare(experiment)
 
 
 def test_what_may_change_is_taken_over(experiment):

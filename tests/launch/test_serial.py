@@ -61,7 +61,7 @@ class Run:
     os.makedirs(self.folder)
     with pytest.MonkeyPatch.context() as patch:
       patch.chdir(self.folder)
-      run_folder.prepare(self.experiment)
+      run_folder.prepare(self.experiment, serial=True)
       self.program = serial.SerialProgram(self.experiment)
       handler = signal.getsignal(signal.SIGINT)
       self.status = stop_after(self.program, 160)
@@ -158,7 +158,7 @@ def test_a_resumed_run_takes_over_everything_and_goes_on(runs):
   experiment = make(num_steps=450)
   with pytest.MonkeyPatch.context() as patch:
     patch.chdir(run.folder)
-    run_folder.prepare(experiment)
+    run_folder.prepare(experiment, serial=True)
     resumed = serial.SerialProgram(experiment)
     assert resumed.counter.get_counts() == counts
     assert resumed.learner.updates == before.learner.updates == 212
@@ -190,7 +190,7 @@ def test_enforcement_keeps_a_run_out_of_its_region(runs, tmp_path, monkeypatch):
   # One actor, because every enforced policy takes long to compile.
   experiment = make(num_steps=300, region_bounds=BOX, visit_bounds=None,
                     safety_enforcement=True, num_actors=1, envs_per_actor=2)
-  run_folder.prepare(experiment)
+  run_folder.prepare(experiment, serial=True)
   assert serial.run(experiment) == 0
   counts = visits.read_visits(experiment_lib.visits_dir(experiment))
   assert counts['counts'].tolist() == [[0]] * 6

@@ -224,6 +224,29 @@ def test_a_write_waits_until_there_is_room(serve, monkeypatch):
   assert client.server_info(timeout=10)[tables.TABLE].current_size == 4
 
 
+def test_more_episodes_than_may_be_unconfirmed_all_arrive(serve):
+  client = serve(SOME_COLUMNS, TableLimits(1, 100, 1.0, 1000.0))
+  writer = ReverbWriter(client, tables.TABLE, SOME_COLUMNS, lambda: False)
+  num = 2 * episodes_lib.MAX_UNCONFIRMED + 3
+  assert writer.write(marked_episodes(0, num)) is True
+  assert client.server_info(timeout=10)[tables.TABLE].current_size == num
+  assert sorted(stored_items(client, 900)) == list(range(num))
+
+
+def test_a_write_gives_up_within_its_episodes(serve, monkeypatch):
+  monkeypatch.setattr(episodes_lib, 'FLUSH_TIMEOUT_MS', 50)
+  client = serve(SOME_COLUMNS, TableLimits(1, 100, 1.0, 4.0))
+  writer = ReverbWriter(client, tables.TABLE, SOME_COLUMNS, lambda: True)
+  num = 2 * episodes_lib.MAX_UNCONFIRMED
+  assert writer.write(marked_episodes(0, num)) is False
+  # inserts - 1 - samples <= 4; no more than a flushful waits to follow.
+  assert client.server_info(timeout=10)[tables.TABLE].current_size == 5
+  stored_items(client, episodes_lib.MAX_UNCONFIRMED)
+  writer._writer.flush(timeout_ms=5000)
+  assert client.server_info(timeout=10)[tables.TABLE].current_size == (
+      episodes_lib.MAX_UNCONFIRMED)
+
+
 def test_an_episode_of_another_shape_is_refused(serve):
   client = serve(SOME_COLUMNS, TableLimits(1, 10, 1.0, 10.0))
   writer = ReverbWriter(client, tables.TABLE, SOME_COLUMNS, lambda: True)

@@ -257,22 +257,27 @@ def test_a_rollback_drops_later_files_at_once(directory):
   assert files(directory) == [FIRST_BLOCK]
 
 
-def test_a_new_run_starts_from_an_empty_folder(directory):
+def test_a_new_run_leaves_the_files_of_another_aside(directory):
   log = VisitLog(directory, REGIONS)
   log.append(rows(0, 1500))
   log.flush()
   VisitLog(directory, REGIONS)
   assert files(directory) == []
+  aside, = [name for name in files(os.path.dirname(directory))
+            if name != os.path.basename(directory)]
+  assert aside.startswith('point_Small_1.until-')
+  read = visits.read_visits(os.path.join(os.path.dirname(directory), aside))
+  assert read['episodes'].tolist() == list(range(1500))
 
 
-def test_files_of_others_are_let_alone(directory):
-  os.makedirs(directory)
-  for name in ('notes.txt', 'region_visits.json', 'region_visits_1-2.json'):
-    with open(os.path.join(directory, name), 'w', encoding='utf-8') as f:
-      f.write('not ours')
+def test_other_files_are_let_alone(directory):
   log = VisitLog(directory, REGIONS)
   log.append(rows(0, 3))
   log.flush()
+  for name in ('notes.txt', 'region_visits.json', 'region_visits_1-2.json'):
+    with open(os.path.join(directory, name), 'w', encoding='utf-8') as f:
+      f.write('not ours')
+  VisitLog(directory, REGIONS, num_episodes=2)
   assert len(files(directory)) == 4
   assert visits.read_visits(directory)['episodes'].tolist() == [0, 1, 2]
 
