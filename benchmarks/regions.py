@@ -86,7 +86,10 @@ def main() -> None:
   parser.add_argument('--boxes', nargs='+', default=['0,5:5,11', '5,0:11,5'])
   parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
   parser.add_argument('--num_steps', type=int, default=30_000)
-  parser.add_argument('--enforce', action='store_true')
+  parser.add_argument('--enforce', action='store_true',
+                      help='also train with each box enforced')
+  parser.add_argument('--only', nargs='+', metavar='VARIANT',
+                      help="variants to train, such as 'mask 0,5:5,11'")
   parser.add_argument('--log_dir_path', default='logs/regions')
   parser.add_argument('lp_run_flags', nargs='*')
   args = parser.parse_args()
@@ -96,6 +99,8 @@ def main() -> None:
   results: Dict[str, List[Dict[str, Any]]] = {}
   for seed in args.seeds:
     for name, flags in variants(args.boxes, args.enforce).items():
+      if args.only and name not in args.only:
+        continue
       run_dir = train(name, flags + args.lp_run_flags, args.env, seed,
                       args.num_steps, os.path.abspath(args.log_dir_path))
       result = outcome(run_dir)

@@ -69,10 +69,8 @@ class LearnerNode:
       replay: a `reverb.Client`.
       counter: client of the counter.
     """
-    self._experiment = experiment
     self._replay = replay
     self._counter = counter
-    self._agent = factory.make_agent(experiment)
     self._learner = factory.make_learner(
         experiment, counter, save_replay=replay.checkpoint)
 
@@ -83,7 +81,7 @@ class LearnerNode:
   def run(self) -> None:
     """Learns until the program stops, then saves."""
     stop = lp.stop_event()
-    spec = self._agent.replay
+    spec = self._learner.agent.replay
     batches = Prefetcher(
         lambda: reverb_batches(self._replay.server_address, spec))
     batches.start()

@@ -77,6 +77,11 @@ class Learner:
     self._last_checkpoint = time.monotonic()
 
   @property
+  def agent(self) -> Agent:
+    """The algorithm."""
+    return self._agent
+
+  @property
   def updates(self) -> int:
     """SGD steps done."""
     return self._updates

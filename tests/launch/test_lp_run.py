@@ -132,13 +132,13 @@ def test_a_dead_server_ends_the_run(start, label):
   assert run.orphans() == []
 
 
-def test_an_exception_in_the_learner_is_the_last_thing_on_the_screen(start):
-  first = start('--num_steps=600')
-  assert first.wait(120) == 0
-  # A checkpoint of other networks makes the learner raise at start.
-  directory = run_folder.checkpoint_dir(run_dir(first))
-  meta = checkpoint.read_meta(checkpoint.checkpoints(directory)[-1])
-  checkpoint.save(directory, meta['step'] + 1, {'other': np.zeros(3)}, meta)
+def test_an_exception_in_the_learner_is_the_last_thing_on_the_screen(
+    start, tmp_path):
+  # A checkpoint of another agent makes the learner raise at its start.
+  folder = tmp_path / 'logs' / 'contrastive_cpc_point_FourRooms_7'
+  counter = {'counts': {}, 'episodes': {}, 'score': None, 'seconds': 0.0}
+  checkpoint.save(run_folder.checkpoint_dir(str(folder)), 1,
+                  {'other': np.zeros(3)}, {'counter': counter})
   run = start('--num_steps=1000000')
   assert run.wait(60) == 1
   last = run.output.rstrip().split('\n')[-1]
