@@ -57,12 +57,17 @@ class Evaluator:
       should_stop: polled between rounds.
       wait: `wait(seconds)` returns early when the program stops.
     """
+    compiled = False
     while not should_stop():
-      began = time.monotonic()
+      began, rest = time.monotonic(), 0.0
       if self.fetch():
         self.evaluate()
-      busy = time.monotonic() - began
-      wait(max(self._interval, busy * (1.0 - BUSY_FRACTION) / BUSY_FRACTION))
+        # The first round compiles; how long it takes says nothing of the next.
+        if compiled:
+          busy = time.monotonic() - began
+          rest = busy * (1.0 - BUSY_FRACTION) / BUSY_FRACTION
+        compiled = True
+      wait(max(self._interval, rest))
     if self.fetch():
       self.evaluate()
 
