@@ -102,9 +102,10 @@ class SerialProgram:
   def _update_due(self) -> bool:
     done = self.counter.get_counts()['actor_steps'] + sum(
         actor.unstored_steps for actor in self._actors)
-    updates = self.learner.updates + self._agent.updates_per_call
-    return (self._pace.min_steps + updates * self._pace.steps_per_update
-            <= done)
+    # As soon as one call's first update is due: were the whole call asked for,
+    # actors could be held back by their pace before it is.
+    return (self._pace.min_steps
+            + self.learner.updates * self._pace.steps_per_update <= done)
 
   def _evaluate(self) -> None:
     if self._evaluator.fetch():
