@@ -95,7 +95,7 @@ class LearnerNode:
       self._learner.step(batch, waited)
       waited = 0.0
     batches.stop()
-    self._learner.save()
+    self._learner.finish()
     self._counter.finish_learner()
 
 

@@ -78,7 +78,9 @@ class SerialProgram:
           self.counter.log()
           next_log = time.monotonic() + self._experiment.log_interval
       self._evaluate()
-      self.learner.save()
+      for link in self._links:
+        link.refresh()
+      self.learner.finish()
       self.counter.close()
     finally:
       for signum, handler in before.items():

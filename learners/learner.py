@@ -137,6 +137,13 @@ class Learner:
     self._last_checkpoint = time.monotonic()
     return path
 
+  def finish(self) -> None:
+    """Saves for the last time, and logs what was not logged yet."""
+    row = self._log.last()
+    if row is not None:
+      self._counts.record_learner(row)
+    self.save()
+
   def _update_and_serve(self, state: Any,
                         batch: Batch) -> Tuple[Any, Metrics, Any]:
     state, metrics = self._agent.update(state, batch)
@@ -152,6 +159,7 @@ class _IntervalLog:
     self._since: Optional[float] = None
     self._updates = 0
     self._waited = 0.0
+    self._metrics: Dict[str, jax.Array] = {}
 
   def add(self, updates: int, waited: float,
           metrics: Dict[str, jax.Array]) -> Optional[Dict[str, float]]:
@@ -163,9 +171,16 @@ class _IntervalLog:
       return None
     self._updates += updates
     self._waited += waited
-    elapsed = now - self._since
-    if elapsed < self._interval:
-      return None
+    self._metrics = metrics
+    return self._row(now) if now - self._since >= self._interval else None
+
+  def last(self) -> Optional[Dict[str, float]]:
+    """Returns a row of what came since the last one, if anything did."""
+    return self._row(time.monotonic()) if self._updates else None
+
+  def _row(self, now: float) -> Dict[str, float]:
+    assert self._since is not None, 'add() comes first'
+    elapsed, metrics = now - self._since, self._metrics
     row = {name: float(np.asarray(v)) for name, v in metrics.items()}
     row['updates_per_second'] = self._updates / elapsed
     row['wait_fraction'] = min(1.0, self._waited / elapsed)
