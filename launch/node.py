@@ -16,6 +16,8 @@ from launch import native
 
 # Set by the starter: seconds between the first stop signal and a hard exit.
 GRACE_VARIABLE = 'CAIRN_NODE_GRACE'
+# Set by the starter: its own process id.
+PARENT_VARIABLE = 'CAIRN_NODE_PARENT'
 
 _PR_SET_PDEATHSIG = 1
 _ENTRY = 'launchpad.nodes.python.process_entry'
@@ -45,7 +47,9 @@ def main() -> None:
 def _die_with_parent() -> None:
   """Asks the kernel for SIGTERM should the launcher die."""
   ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-  if os.getppid() == 1:
+  # It may have died before the kernel was asked. In a container it may well be
+  # process 1, so that number alone says nothing.
+  if os.getppid() != int(os.environ[PARENT_VARIABLE]):
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -18,11 +18,14 @@ from launch.experiment import Experiment
 from replay import tables
 from replay.dataset import Prefetcher, reverb_batches
 from replay.episodes import ReverbWriter
+from replay.pacing import update_due
 
 # Seconds one remote call may take.
 CALL_TIMEOUT = 30.0
 # Seconds between an actor's looks at counter and learner.
 LINK_PERIOD = 0.1
+# Seconds between the learner's looks at the counter while no update is due.
+PACE_PERIOD = 0.02
 # Seconds either may be out of an actor's reach before it gives up.
 PATIENCE = 60.0
 # Seconds the counter stays up for the learner's last checkpoint.
@@ -73,6 +76,7 @@ class LearnerNode:
     self._counter = counter
     self._learner = factory.make_learner(
         experiment, counter, save_replay=replay.checkpoint)
+    self._pace = factory.make_pace(experiment, self._learner.agent)
 
   def get_variables(self, have: int) -> Optional[Tuple[int, Any]]:
     """Returns `(updates, variables)`, or None if `have` is the newest."""
@@ -85,15 +89,19 @@ class LearnerNode:
     batches = Prefetcher(
         lambda: reverb_batches(self._replay.server_address, spec))
     batches.start()
-    waited = 0.0
+    counts = self._counter.get_counts()
+    waiting_since = time.monotonic()
     while not stop.is_set():
-      began = time.monotonic()
+      if not update_due(self._pace, int(counts['actor_steps']),
+                        self._learner.updates):
+        stop.wait(PACE_PERIOD)
+        counts = self._counter.get_counts()
+        continue
       batch = batches.get(timeout=0.5)
-      waited += time.monotonic() - began
       if batch is None:
         continue
-      self._learner.step(batch, waited)
-      waited = 0.0
+      counts = self._learner.step(batch, time.monotonic() - waiting_since)
+      waiting_since = time.monotonic()
     batches.stop()
     self._learner.finish()
     self._counter.finish_learner()

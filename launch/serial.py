@@ -22,6 +22,7 @@ from launch.counter import Counter
 from launch.experiment import Experiment
 from learners.learner import Learner
 from replay.memory import MemoryReplay
+from replay.pacing import update_due
 
 # Environment steps between evaluations: counted, not timed, so that a run is
 # the same on any machine.
@@ -102,12 +103,9 @@ class SerialProgram:
       self._evaluate()
 
   def _update_due(self) -> bool:
-    done = self.counter.get_counts()['actor_steps'] + sum(
+    done = int(self.counter.get_counts()['actor_steps']) + sum(
         actor.unstored_steps for actor in self._actors)
-    # As soon as one call's first update is due: were the whole call asked for,
-    # actors could be held back by their pace before it is.
-    return (self._pace.min_steps
-            + self.learner.updates * self._pace.steps_per_update <= done)
+    return update_due(self._pace, done, self.learner.updates)
 
   def _evaluate(self) -> None:
     if self._evaluator.fetch():

@@ -23,7 +23,7 @@ from launchpad import context
 from launchpad.launch import serialization
 
 from launch.hosts import Host
-from launch.node import GRACE_VARIABLE
+from launch.node import GRACE_VARIABLE, PARENT_VARIABLE
 
 _POLL_SECONDS = 0.05
 # Once a node has failed, no group of nodes gets longer than this to stop.
@@ -40,12 +40,15 @@ class Role:
     stop_order: groups with lower numbers are stopped first.
     grace: seconds a node gets to stop before it is killed.
     restarts: start again if it dies; otherwise its death ends the program.
+    must_finish: a stop in which it is killed or fails has not succeeded, for
+      what it was to save is missing.
     env: environment variables.
     console: its standard output goes to the terminal.
   """
   stop_order: int
   grace: float
   restarts: bool = False
+  must_finish: bool = False
   env: Mapping[str, str] = dataclasses.field(default_factory=dict)
   console: bool = False
 
@@ -132,10 +135,13 @@ class Starter:
       finally:
         self._kill(self._nodes)
         self._server.Stop()
+    if failed is None and self._signals > 1:
+      return 130
+    failed = failed or self._unfinished()
     if failed is not None:
       print(_report(failed), file=sys.stderr, flush=True)
       return 1
-    return 130 if self._signals > 1 else 0
+    return 0
 
   def _prepare(self, program: lp.Program, roles: Mapping[str, Role],
                stop_address: str) -> List[_Node]:
@@ -172,7 +178,8 @@ class Starter:
              'PYTHONPATH': os.pathsep.join(
                  [_ROOT, *filter(None, [os.environ.get('PYTHONPATH')])]),
              'TF_CPP_MIN_LOG_LEVEL': '1',
-             GRACE_VARIABLE: str(role.grace), **role.env},
+             GRACE_VARIABLE: str(role.grace),
+             PARENT_VARIABLE: str(os.getpid()), **role.env},
         log_path=os.path.join(self._nodes_dir, f'{label}-{index}.log'))
 
   def _start(self, node: _Node) -> None:
@@ -194,6 +201,13 @@ class Starter:
               f'again ({self._restarts_left} restarts left), output in '
               f'{node.log_path}', file=sys.stderr, flush=True)
         self._start(node)
+    return None
+
+  def _unfinished(self) -> Optional[_Node]:
+    """Returns a node that should have finished its work and did not."""
+    for node in self._nodes:
+      if node.role.must_finish and _status(node) != 0:
+        return node
     return None
 
   def _stop_nodes(self, limit: Optional[float]) -> None:

@@ -102,12 +102,15 @@ class Learner:
       self._published = (updates, variables)
       return self._published
 
-  def step(self, batch: Batch, waited: float) -> None:
+  def step(self, batch: Batch, waited: float) -> Dict[str, float]:
     """Makes one call of the agent's update.
 
     Args:
       batch: on the device.
       waited: seconds the learner waited for it.
+
+    Returns:
+      The run's counts.
     """
     self._state, metrics, variables = self._update(self._state, batch)
     if self._pending is not None:
@@ -117,7 +120,7 @@ class Learner:
     self._updates += self._agent.updates_per_call
     with self._lock:
       self._published = (self._updates, variables)
-    self._counts.increment(
+    counts = self._counts.increment(
         learner_steps=1, learner_updates=self._agent.updates_per_call)
     row = self._log.add(self._agent.updates_per_call, waited, metrics)
     if row is not None:
@@ -125,6 +128,7 @@ class Learner:
     if (time.monotonic() - self._last_checkpoint
         > self._config.checkpoint_interval):
       self.save()
+    return counts
 
   def save(self) -> str:
     """Writes a checkpoint of learner, counters and replay; returns its path."""

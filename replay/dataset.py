@@ -9,6 +9,9 @@ import jax
 from learners.agent import Batch, ReplaySpec
 from replay import tables
 
+# Batches held ready for the learner.
+PREFETCH = 2
+
 
 def reverb_batches(server_address: str, replay: ReplaySpec) -> Iterator[Batch]:
   """Yields batches of whole episodes from a Reverb server, as NumPy arrays."""
@@ -36,7 +39,7 @@ class Prefetcher:
   """Moves batches to the device in a thread, a bounded number ahead."""
 
   def __init__(self, make_batches: Callable[[], Iterator[Batch]],
-               depth: int = tables.PREFETCH,
+               depth: int = PREFETCH,
                device: Optional[jax.Device] = None):
     """Prepares the thread; it starts with `start`.
 

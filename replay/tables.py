@@ -7,8 +7,8 @@ from typing import Any, Dict, List, Tuple
 from learners.agent import ReplaySpec
 
 TABLE = 'episodes'
-# Batches held ready for the learner, and the margin the limiter leaves them.
-PREFETCH = 2
+# Reverb wants a number; this many samples are never drawn.
+_UNBOUNDED = 1e15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,7 @@ class TableLimits:
     min_items: items present before the first sample.
     max_items: items kept.
     samples_per_insert: items sampled per item inserted, in the long run.
-    error_buffer: samples either side may be ahead of that ratio.
+    error_buffer: samples that inserts may be ahead of that ratio.
   """
   min_items: int
   max_items: int
@@ -38,14 +38,16 @@ def table_limits(replay: ReplaySpec, steps_per_item: int,
   With the reference's values (64 updates of 256 transitions at 256 samples per
   insert, n = 64 * 256 / L) that is 256.
 
-  Reverb's limiter lets samples and inserts go on while
+  Reverb's limiter lets inserts go on while
 
-    -error_buffer <= samples - samples_per_insert * (inserts - min_items)
-                  <= error_buffer
+    samples_per_insert * (inserts - min_items) - samples <= error_buffer
 
   The buffer is a tenth of the minimum, like the reference's, but never less
-  than two waves of `items_in_flight` episodes and the prefetched batches, or
-  actors and learner would block each other.
+  than two waves of `items_in_flight` episodes, which pacing lets actors be
+  ahead. Samples are not held back once the minimum is there: the learner paces
+  itself by what it has learned from (replay/pacing.py), while the limiter would
+  count batches that were fetched and then lost with a killed learner, until
+  both sides waited for each other.
 
   Args:
     replay: what the agent needs.
@@ -62,9 +64,7 @@ def table_limits(replay: ReplaySpec, steps_per_item: int,
   min_items = max(1, replay.min_steps // steps_per_item)
   error_buffer = max(
       0.1 * min_items * samples_per_insert,
-      2 * items_in_flight * samples_per_insert,
-      2 * (PREFETCH + 2) * replay.episodes_per_batch,
-      2 * samples_per_insert)
+      2 * items_in_flight * samples_per_insert)
   return TableLimits(
       min_items=min_items,
       max_items=max(min_items, replay.max_steps // steps_per_item),
@@ -90,7 +90,10 @@ def make_tables(replay: ReplaySpec, limits: TableLimits) -> List[Any]:
           rate_limiter=reverb.rate_limiters.SampleToInsertRatio(
               samples_per_insert=limits.samples_per_insert,
               min_size_to_sample=limits.min_items,
-              error_buffer=limits.error_buffer),
+              error_buffer=(
+                  -_UNBOUNDED,
+                  limits.samples_per_insert * limits.min_items
+                  + limits.error_buffer)),
           signature=signature)
   ]
 

@@ -19,7 +19,10 @@ from launch.starter import Role, Starter  # noqa: E402
 
 
 class Worker:
-  """Behaves as told: serve, crash, crash_once, return, deaf or finish."""
+  """Behaves as told.
+
+  That is one of serve, crash, crash_once, crash_late, return, deaf and finish.
+  """
 
   def __init__(self, folder: str, role: str, behaviour: str):
     self._path = os.path.join(folder, role)
@@ -43,6 +46,8 @@ class Worker:
         time.sleep(1)
     stop.wait()
     self._say(f'stopped {time.monotonic()}')
+    if self._behaviour == 'crash_late':
+      raise ValueError(f'{os.path.basename(self._path)} could not save')
     time.sleep(0.3)
 
   def _say(self, text: str) -> None:
@@ -59,7 +64,8 @@ def main(argv) -> None:
     with program.group(name):
       program.add_node(lp.CourierNode(Worker, folder, name, behaviour))
     roles[name] = Role(
-        stop_order=order, grace=2.0, restarts=name.startswith('actor'))
+        stop_order=order, grace=2.0, restarts=name.startswith('actor'),
+        must_finish=name == 'learner')
   nodes_dir = os.path.join(folder, 'nodes')
   os.makedirs(nodes_dir)
   status = Starter(program, roles, LocalHost(), nodes_dir, max_restarts=2).run()

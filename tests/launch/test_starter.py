@@ -97,10 +97,24 @@ def test_a_signal_stops_in_order_and_returns_zero(start, signum):
 
 
 def test_a_deaf_node_is_killed_after_its_grace(start):
-  run = start('learner=deaf', 'replay=serve')
+  run = start('learner=serve', 'replay=deaf')
   started(run, 'learner', 'replay')
   run.process.send_signal(signal.SIGTERM)
   assert run.wait(15) == 0
+  assert run.orphans() == []
+
+
+@pytest.mark.parametrize('behaviour, last', [
+    ('deaf', 'node: did not stop in time, leaving'),
+    ('crash_late', 'ValueError: learner could not save'),
+])
+def test_a_stop_that_could_not_save_is_a_failure(start, behaviour, last):
+  run = start(f'learner={behaviour}', 'replay=serve')
+  started(run, 'learner', 'replay')
+  run.process.send_signal(signal.SIGTERM)
+  assert run.wait(15) == 1
+  assert 'learner/0 failed with status' in run.output
+  assert run.output.rstrip().endswith(last)
   assert run.orphans() == []
 
 
