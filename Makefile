@@ -27,5 +27,6 @@ bench: setup
 	$(PYTHON) benchmarks/learning.py
 	$(PYTHON) benchmarks/end_to_end.py
 
+# Runs and their region visits stay.
 clean:
-	rm -rf .venv logs safety_region_visits_data
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -28,16 +28,15 @@ class Evaluator:
 
   def __init__(self, loop: EnvironmentLoop, policy: Policy,
                path_observer: PathObserver, variables: VariableSource,
-               sink: EvaluationSink, num_episodes: int, interval: float):
+               sink: EvaluationSink, interval: float):
     """Puts the parts together.
 
     Args:
-      loop: fixed-goal environments.
+      loop: fixed-goal environments, one for each episode of a round.
       policy: the greedy policy.
       path_observer: one of the loop's observers, for example paths.
       variables: the learner.
       sink: where results go.
-      num_episodes: episodes per round.
       interval: least seconds between two rounds.
     """
     self._loop = loop
@@ -45,7 +44,6 @@ class Evaluator:
     self._path_observer = path_observer
     self._variables = variables
     self._sink = sink
-    self._num_episodes = num_episodes
     self._interval = interval
     self._snapshot: Optional[Snapshot] = None
 
@@ -83,8 +81,7 @@ class Evaluator:
   def evaluate(self) -> Dict[str, np.ndarray]:
     """Runs one round, reports it and returns its metrics."""
     assert self._snapshot is not None, 'fetch() before evaluate()'
-    rounds = run_episodes(
-        self._loop, self._policy, self._snapshot.params, self._num_episodes)
+    rounds = run_episodes(self._loop, self._policy, self._snapshot.params)
     metrics = {name: np.concatenate([r[name] for r in rounds])
                for name in rounds[0]}
     self._sink.record_evaluation(

@@ -148,25 +148,28 @@ class EnvironmentLoop:
     return self._act[id(policy)][1]
 
 
-def run_episodes(loop: EnvironmentLoop, policy: Policy, params: Any,
-                 num_episodes: int) -> List[Metrics]:
-  """Runs whole episodes from a reset until `num_episodes` have ended.
+def run_episodes(loop: EnvironmentLoop, policy: Policy,
+                 params: Any) -> List[Metrics]:
+  """Runs one whole episode, from a reset, in every environment.
+
+  What comes after it, in environments whose episode is short, does not count:
+  short episodes would be measured more often than long ones.
 
   Args:
     loop: the environments.
     policy: decides the actions.
     params: its parameters.
-    num_episodes: how many episodes to wait for.
 
   Returns:
-    One dict of `[n, ...]` metrics for each step that ended episodes.
+    One dict of `[n, ...]` metrics for each step that ended such episodes.
   """
   results: List[Metrics] = []
-  ended = 0
+  running = np.ones(loop.num_envs, bool)
   loop.reset()
-  while ended < num_episodes:
+  while running.any():
     step = loop.step(policy, params)
-    if step.last.any():
-      results.append(loop.metrics(step))
-      ended += int(step.last.sum())
+    ended = step.last & running
+    if ended.any():
+      results.append(loop.metrics(step._replace(last=ended)))
+      running &= ~ended
   return results

@@ -42,9 +42,46 @@ class CountSource(Protocol):
     ...
 
   def record_episodes(self, metrics: Dict[str, np.ndarray],
-                      actor: Dict[str, float]) -> Counts:
-    """Counts finished episodes stored in replay, and returns all counts."""
+                      actor: Dict[str, float],
+                      report: Tuple[str, int]) -> Counts:
+    """Counts finished episodes stored in replay, and returns all counts.
+
+    Args:
+      metrics: `[n, ...]` per episode.
+      actor: the reporting actor's own figures.
+      report: who reports, and the number of the report. One that is sent again,
+        because its reply was lost, is not counted again.
+    """
     ...
+
+
+class PatientSource:
+  """Asks again when a learner does not answer, for a while."""
+
+  def __init__(self, source: VariableSource, patience: float,
+               pause: float = 1.0):
+    """Wraps `source`.
+
+    Args:
+      source: the learner.
+      patience: seconds of failure before its error is raised.
+      pause: seconds between two tries.
+    """
+    self._source = source
+    self._patience = patience
+    self._pause = pause
+
+  def get_variables(self, have: int) -> Optional[Tuple[int, Any]]:
+    """Returns what the learner serves, sooner or later."""
+    began = time.monotonic()
+    while True:
+      try:
+        return self._source.get_variables(have)
+      except Exception as e:  # pylint: disable=broad-except
+        if time.monotonic() - began > self._patience:
+          raise
+        logging.warning('parameters: %s', e)
+        time.sleep(self._pause)
 
 
 class Repeater:
@@ -104,20 +141,23 @@ class Repeater:
 class Link:
   """An actor's connection to counter and learner.
 
-  A background thread reports finished episodes, reads the run's counts and
-  fetches parameters; the acting thread only looks at the newest ones.
+  One background thread reports finished episodes and reads the run's counts,
+  another fetches parameters, so that the counts tell how old parameters are
+  while newer ones are on their way. The acting thread only looks at the newest.
   """
 
-  def __init__(self, counts: CountSource, variables: VariableSource,
+  def __init__(self, name: str, counts: CountSource, variables: VariableSource,
                period: float, patience: float):
     """Prepares the connection; it lives from `start` to `stop`.
 
     Args:
+      name: of this link alone, also among those of restarted actors.
       counts: the run's counter.
       variables: the learner.
       period: seconds between two looks at either.
       patience: seconds either may be out of reach.
     """
+    self._name = name
     self._count_source = counts
     self._variable_source = variables
     self._news = threading.Condition()
@@ -125,34 +165,29 @@ class Link:
     self._snapshot: Optional[Snapshot] = None
     self._ages: List[float] = []
     self._unreported: List[Tuple[Dict[str, np.ndarray], Dict[str, float]]] = []
-    self._repeater = Repeater(self.refresh, period, patience, 'link')
+    self._num_reports = 0
+    # Held while reporting, so that no report is sent by two threads.
+    self._reporting = threading.Lock()
+    self._repeaters = [
+        Repeater(self._refresh_counts, period, patience, 'link to the counter'),
+        Repeater(self._refresh_parameters, period, patience,
+                 'link to the learner')]
 
   def start(self) -> None:
-    """Starts the background thread."""
-    self._repeater.start()
+    """Starts the background threads."""
+    for repeater in self._repeaters:
+      repeater.start()
 
   def stop(self) -> None:
-    """Ends the background thread and reports what is left."""
-    self._repeater.stop(timeout=5.0)
+    """Ends the background threads and reports what is left."""
+    for repeater in self._repeaters:
+      repeater.stop(timeout=5.0)
     self._report()
 
   def refresh(self) -> None:
-    """Does one round: report, read counts, fetch parameters."""
-    counts = self._report() or self._count_source.get_counts()
-    have = -1 if self._snapshot is None else self._snapshot.updates
-    age = counts['learner_updates'] - have
-    snapshot = None
-    # Restarted learners serve again from their checkpoint: any change counts.
-    if counts['learner_updates'] != have:
-      reply = self._variable_source.get_variables(have)
-      if reply is not None:
-        snapshot = Snapshot(int(reply[0]), jax.device_put(reply[1]))
-    with self._news:
-      self._counts = counts
-      if self._snapshot is not None:
-        self._ages.append(max(0.0, age))
-      self._snapshot = snapshot or self._snapshot
-      self._news.notify_all()
+    """Does one round of each thread: report, read counts, fetch parameters."""
+    self._refresh_counts()
+    self._refresh_parameters()
 
   def record_episodes(self, metrics: Dict[str, np.ndarray],
                       actor: Dict[str, float]) -> None:
@@ -161,16 +196,18 @@ class Link:
       self._unreported.append((metrics, actor))
 
   def latest(self) -> Tuple[Counts, Optional[Snapshot]]:
-    """Returns the newest counts and parameters; the latter may be missing.
+    """Returns the newest counts and parameters; either may be missing.
 
     Raises:
       RuntimeError: if counter or learner have been out of reach too long.
     """
-    self._repeater.check()
+    for repeater in self._repeaters:
+      repeater.check()
     with self._news:
       counts = dict(self._counts)
-      for metrics, _ in self._unreported:
-        counts['actor_steps'] += int(metrics['episode_length'].sum())
+      if counts:
+        for metrics, _ in self._unreported:
+          counts['actor_steps'] += int(metrics['episode_length'].sum())
       return counts, self._snapshot
 
   def take_ages(self) -> List[float]:
@@ -184,18 +221,45 @@ class Link:
       return ages
 
   def wait_for_news(self, timeout: float) -> None:
-    """Waits until the background thread has brought something, or `timeout`."""
+    """Waits until a background thread has brought something, or `timeout`."""
     with self._news:
       self._news.wait(timeout)
 
+  def _refresh_counts(self) -> None:
+    counts = self._report() or self._count_source.get_counts()
+    with self._news:
+      self._counts = counts
+      self._news.notify_all()
+
+  def _refresh_parameters(self) -> None:
+    with self._news:
+      updates = self._counts.get('learner_updates')
+      have = -1 if self._snapshot is None else self._snapshot.updates
+      if updates is not None and self._snapshot is not None:
+        self._ages.append(max(0.0, updates - have))
+    # Restarted learners serve again from their checkpoint: any change counts.
+    if updates == have:
+      return
+    reply = self._variable_source.get_variables(have)
+    if reply is None:
+      return
+    snapshot = Snapshot(int(reply[0]), jax.device_put(reply[1]))
+    with self._news:
+      self._snapshot = snapshot
+      self._news.notify_all()
+
   def _report(self) -> Optional[Counts]:
+    """Reports finished episodes; returns the counts if there were any."""
     counts = None
-    while True:
-      with self._news:
-        if not self._unreported:
-          return counts
-        metrics, actor = self._unreported[0]
-      counts = self._count_source.record_episodes(metrics, actor)
-      with self._news:
-        self._unreported.pop(0)
-        self._counts = counts
+    with self._reporting:
+      while True:
+        with self._news:
+          if not self._unreported:
+            return counts
+          metrics, actor = self._unreported[0]
+        counts = self._count_source.record_episodes(
+            metrics, actor, (self._name, self._num_reports))
+        with self._news:
+          self._num_reports += 1
+          self._unreported.pop(0)
+          self._counts = counts

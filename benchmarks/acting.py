@@ -59,9 +59,10 @@ class StepCounts:
             'learner_updates': _HORIZON}
 
   def record_episodes(self, metrics: Dict[str, np.ndarray],
-                      actor: Dict[str, float]) -> Dict[str, float]:
+                      actor: Dict[str, float],
+                      report: Tuple[str, int]) -> Dict[str, float]:
     """Adds the episodes' steps."""
-    del actor
+    del actor, report
     self.steps += int(metrics['episode_length'].sum())
     return self.get_counts()
 
@@ -93,9 +94,10 @@ def measure(experiment: Experiment, seconds: float) -> float:
     agent = factory.make_agent(experiment)
     variables = agent.variables(agent.init(jax.random.key(0)))
     counts = StepCounts(agent.replay.min_steps)
-    link = Link(counts, FixedVariables(variables), period=0.05, patience=10.0)
+    link = Link('actor', counts, FixedVariables(variables), period=0.05,
+                patience=10.0)
     actor = factory.make_actor(
-        experiment, 0, 0,
+        experiment, agent, 0, 0,
         ReverbWriter(client, tables.TABLE, agent.replay.columns, lambda: False),
         link)
     timer = _Timer(counts, warmup=2.0, seconds=seconds)

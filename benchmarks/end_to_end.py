@@ -18,12 +18,9 @@ from typing import List, Optional
 
 import numpy as np
 
-from benchmarks.report import machine, print_metrics, print_table
+from benchmarks.report import LP_RUN, machine, print_metrics, print_table
 from launch import summary
 
-_LP_RUN = os.path.join(
-    os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
-    'launch', 'lp_run.py')
 _POLL_SECONDS = 0.5
 _STOP_SECONDS = 90.0
 THRESHOLD = 0.9
@@ -54,7 +51,7 @@ def run(env: str, seed: int, minutes: float, num_steps: int,
         extra: List[str]) -> Outcome:
   """Runs until the threshold is reached, or time or steps are over."""
   with tempfile.TemporaryDirectory() as folder:
-    command = [sys.executable, _LP_RUN, f'--env={env}', f'--seed={seed}',
+    command = [sys.executable, LP_RUN, f'--env={env}', f'--seed={seed}',
                f'--num_steps={num_steps}', '--eval_interval=3',
                f'--log_dir_path={folder}', *extra]
     output = os.path.join(folder, 'output.txt')

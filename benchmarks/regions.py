@@ -14,13 +14,10 @@ from typing import Any, Dict, List
 
 import numpy as np
 
-from benchmarks.report import machine, print_metrics, print_table
+from benchmarks.report import LP_RUN, machine, print_metrics, print_table
 from launch import experiment as experiment_lib
 from launch import run_folder, summary
 from safety import visits
-
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_LP_RUN = os.path.join(_ROOT, 'launch', 'lp_run.py')
 
 
 def variants(boxes: List[str], enforce: bool) -> Dict[str, List[str]]:
@@ -43,7 +40,7 @@ def train(name: str, flags: List[str], env: str, seed: int, num_steps: int,
   os.makedirs(home, exist_ok=True)
   # Region visits go below the working directory, so each variant has its own.
   subprocess.run(
-      [sys.executable, _LP_RUN, f'--env={env}', f'--seed={seed}',
+      [sys.executable, LP_RUN, f'--env={env}', f'--seed={seed}',
        f'--num_steps={num_steps}', '--log_dir_path=logs', *flags],
       cwd=home, check=True, stdout=sys.stderr)
   return os.path.join(home, 'logs', f'contrastive_cpc_{env}_{seed}')
@@ -62,20 +59,16 @@ def outcome(run_dir: str) -> Dict[str, Any]:
   evaluator = summary.read_log(run_dir, 'evaluator')
   actor = summary.read_log(run_dir, 'actor')
   tenth = max(1, len(counts) // 10)
+  warmup = int(experiment.agent.min_replay_size
+               / actor['episode_length_1000'][-1])
   return {
       'steps': float(actor['actor_steps'][-1]),
       'early': counts[:tenth].mean(axis=0),
       'late': counts[-tenth:].mean(axis=0),
-      'learning': counts[_warmup_episodes(run_dir):].mean(axis=0),
+      'learning': counts[warmup:].mean(axis=0),
       'best': float(evaluator['success'].max()),
       'training': float(actor['success_100'][-1]),
   }
-
-
-def _warmup_episodes(run_dir: str) -> int:
-  experiment = run_folder.load(run_dir)
-  episode = summary.read_log(run_dir, 'actor')['episode_length_1000'][-1]
-  return int(experiment.agent.min_replay_size / episode)
 
 
 def main() -> None:

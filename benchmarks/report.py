@@ -4,6 +4,10 @@ import os
 import platform
 from typing import Any, Mapping, Sequence
 
+LP_RUN = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+    'launch', 'lp_run.py')
+
 
 def machine() -> str:
   """Returns processor and number of usable cores."""

@@ -101,7 +101,7 @@ def blocked(xp: Any, walls: Any, row: Any, col: Any) -> Any:
   i = xp.clip(xp.floor(row).astype(np.int32), 0, height - 1)
   j = xp.clip(xp.floor(col).astype(np.int32), 0, width - 1)
   outside = (row < 0) | (row > height) | (col < 0) | (col > width)
-  return outside | xp.take(walls.ravel(), i * width + j, mode='clip')
+  return outside | walls[i, j]
 
 
 def walk(xp: Any, walls: Any, position: Any, action: Any) -> Iterator[Any]:

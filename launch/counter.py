@@ -8,7 +8,16 @@ import collections
 import sys
 import threading
 import time
-from typing import Any, Callable, Deque, Dict, List, Mapping, Optional
+from typing import (
+  Any,
+  Callable,
+  Deque,
+  Dict,
+  List,
+  Mapping,
+  Optional,
+  Tuple,
+)
 
 from acme.utils import counting, loggers
 import numpy as np
@@ -51,6 +60,7 @@ class Counter:
     self._save_paths = save_paths
     self._episodes = _EpisodeWindows()
     self._actor_figures: List[Dict[str, float]] = []
+    self._last_report: Dict[str, int] = {}
     self._score: Optional[float] = None
     self._wall_offset = 0.0
     self._figures = Figures(num_steps=num_steps)
@@ -82,15 +92,23 @@ class Counter:
           'seconds': self._seconds(),
       }
 
-  def record_episodes(self, metrics: Metrics,
-                      actor: Dict[str, float]) -> Dict[str, float]:
+  def record_episodes(
+      self, metrics: Metrics, actor: Dict[str, float],
+      report: Optional[Tuple[str, int]] = None) -> Dict[str, float]:
     """Counts finished training episodes and returns all counts.
 
     Args:
       metrics: `[n, ...]` per episode.
       actor: the reporting actor's own figures.
+      report: who reports, and the number of the report. One that is sent again,
+        because its reply was lost, is not counted again.
     """
     with self._lock:
+      if report is not None:
+        sender, number = report
+        if number <= self._last_report.get(sender, -1):
+          return self._counter.get_counts()
+        self._last_report[sender] = number
       self._episodes.append(metrics)
       self._actor_figures.append(actor)
       if self._visits is not None and 'region_visits' in metrics:

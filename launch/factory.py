@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List
 
 import jax
 import numpy as np
@@ -114,10 +114,9 @@ def make_observers(experiment: Experiment, num_envs: int) -> List[Observer]:
   ]
 
 
-def make_actor(experiment: Experiment, index: int, generation: int,
-               writer: EpisodeWriter, link: Link) -> Actor:
-  """Builds one actor."""
-  agent = make_agent(experiment)
+def make_actor(experiment: Experiment, agent: Agent, index: int,
+               generation: int, writer: EpisodeWriter, link: Link) -> Actor:
+  """Builds one actor of `agent`."""
   seed = role_seed(experiment, 'actor', index, generation)
   environment = env_registry.make(
       experiment.env, experiment.envs_per_actor, seed, experiment.sample_goals,
@@ -154,7 +153,6 @@ def make_evaluator(experiment: Experiment, generation: int,
       path_observer=paths,
       variables=variables,
       sink=sink,
-      num_episodes=experiment.eval_episodes,
       interval=experiment.eval_interval)
 
 
@@ -173,17 +171,18 @@ def make_learner(experiment: Experiment, counts: Any,
       save_replay=save_replay)
 
 
-def counter_arguments(experiment: Experiment,
-                      saved: Optional[Dict[str, Any]]) -> Dict[str, Any]:
-  """Returns the arguments of `Counter`, resuming from `saved`."""
+def counter_arguments(experiment: Experiment) -> Dict[str, Any]:
+  """Returns the arguments of `Counter`; it resumes the newest checkpoint."""
   run_dir = experiment_lib.run_dir(experiment)
+  saved = run_folder.saved_counter(run_dir)
   num_episodes = int(saved['counts'].get('actor_episodes', 0)) if saved else 0
   spec = make_spec(experiment)
   visits = None
   if len(spec.position_indices) == 2:
     visits = VisitLog(
         experiment_lib.visits_dir(experiment),
-        experiment_lib.audited_regions(experiment), num_episodes)
+        experiment_lib.audited_regions(experiment), num_episodes,
+        owner=os.path.abspath(run_dir))
 
   def save_paths(actor_steps: int, paths: np.ndarray) -> None:
     path = os.path.join(run_folder.figures_dir(run_dir), 'eval_paths.npz')
@@ -203,5 +202,4 @@ def counter_arguments(experiment: Experiment,
 
 def make_counter(experiment: Experiment) -> Counter:
   """Builds the counter, from the newest checkpoint if there is one."""
-  saved = run_folder.saved_counter(experiment_lib.run_dir(experiment))
-  return Counter(**counter_arguments(experiment, saved))
+  return Counter(**counter_arguments(experiment))

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import subprocess
-from typing import IO, Mapping, Protocol, Sequence
+from typing import IO, List, Mapping, Protocol, Sequence, Tuple
 
 import portpicker
 
@@ -36,13 +36,23 @@ class Host(Protocol):
     ...
 
 
-# gRPC sends even loopback traffic through a proxy it finds here.
 _PROXY_VARIABLES = ('http_proxy', 'https_proxy', 'grpc_proxy', 'all_proxy')
+
+
+def proxy_variables(environ: Mapping[str, str]) -> List[str]:
+  """Lists variables to unset: gRPC sends even loopback traffic through them."""
+  return [name for name in environ if name.lower() in _PROXY_VARIABLES]
 
 
 @dataclasses.dataclass(frozen=True)
 class LocalHost:
-  """This machine; clients dial the loopback address."""
+  """This machine; clients dial the loopback address.
+
+  Attributes:
+    keep_open: files that the nodes hold open too.
+    address: what clients dial.
+  """
+  keep_open: Tuple[int, ...] = ()
   address: str = '127.0.0.1'
 
   def pick_port(self) -> int:
@@ -52,9 +62,10 @@ class LocalHost:
   def start(self, argv: Sequence[str], env: Mapping[str, str],
             log: IO[str], console: bool) -> 'subprocess.Popen[str]':
     """Starts a process in a session of its own, out of Ctrl-C's reach."""
-    environment = {k: v for k, v in os.environ.items()
-                   if k.lower() not in _PROXY_VARIABLES}
+    environment = dict(os.environ)
+    for name in proxy_variables(environment):
+      del environment[name]
     return subprocess.Popen(
         list(argv), env={**environment, **env}, stdin=subprocess.DEVNULL,
         stdout=None if console else log, stderr=log, text=True,
-        start_new_session=True)
+        start_new_session=True, pass_fds=self.keep_open)

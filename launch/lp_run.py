@@ -8,7 +8,8 @@ The same command run again resumes the run where its last checkpoint left it.
 
 import os
 import sys
-from typing import List
+import traceback
+from typing import List, Tuple
 
 from launch import native
 
@@ -29,8 +30,17 @@ command_line.define_flags()
 flags.adopt_module_key_flags(command_line)
 
 
-def run_processes(experiment: Experiment) -> int:
-  """Runs one process per node under the starter; returns an exit status."""
+def run_processes(experiment: Experiment, keep_open: Tuple[int, ...]) -> int:
+  """Runs one process per node under the starter.
+
+  Args:
+    experiment: the run.
+    keep_open: files the nodes are to hold open too, such as locks, which must
+      outlive a launcher that is killed.
+
+  Returns:
+    An exit status.
+  """
   import jax
   # The launcher must not take the GPU's memory. An environment variable would
   # reach the learner too.
@@ -39,7 +49,7 @@ def run_processes(experiment: Experiment) -> int:
   from launch.hosts import LocalHost
   from launch.starter import Starter
   starter = Starter(
-      program.make_program(experiment), program.ROLES, LocalHost(),
+      program.make_program(experiment), program.ROLES, LocalHost(keep_open),
       run_folder.nodes_dir(experiment_lib.run_dir(experiment)),
       experiment.max_actor_restarts)
   return starter.run()
@@ -48,13 +58,23 @@ def run_processes(experiment: Experiment) -> int:
 def run_threads(experiment: Experiment) -> int:
   """Runs every node as a thread of this process; returns an exit status."""
   from launch import program
+  from launch.hosts import proxy_variables
+  for name in proxy_variables(os.environ):
+    del os.environ[name]
   flags.FLAGS['lp_termination_notice_secs'].value = _THREADS_GRACE
   manager = lp.launch(program.make_program(experiment), launch_type='local_mt',
                       terminal='current_terminal')
+  # Launchpad forgets who failed while stopping, such as a learner that could
+  # not save, and has no public way to ask.
+  outcomes = [worker.future for workers in manager._active_workers.values()
+              for worker in workers]
   try:
     manager.wait()
-  except RuntimeError as e:
-    print(f'a node failed: {e}', file=sys.stderr, flush=True)
+    for outcome in outcomes:
+      outcome.result()
+  except Exception:  # pylint: disable=broad-except
+    # Whatever a node raised, it is the last thing on the screen.
+    traceback.print_exc()
     return 1
   return 0
 
@@ -76,6 +96,7 @@ def main(argv: List[str]) -> None:
     if launch_type not in _LAUNCH_TYPES:
       raise ConfigError([f'lp_launch_type: got {launch_type}, needs one of '
                          + ', '.join(_LAUNCH_TYPES)])
+    locks = run_folder.lock(experiment)
     run_dir = run_folder.prepare(experiment, flags.FLAGS.serial)
   except ConfigError as e:
     print(e, file=sys.stderr)
@@ -89,7 +110,7 @@ def main(argv: List[str]) -> None:
   elif launch_type == 'local_mt':
     status = run_threads(experiment)
   else:
-    status = run_processes(experiment)
+    status = run_processes(experiment, locks)
   if status == 0:
     print(summary.table(run_dir))
   sys.stdout.flush()

@@ -1,18 +1,20 @@
 """The roles as Launchpad nodes: each fetches its parts and runs until stopped.
 
-No call here is without a bound: courier and Reverb block for ever on a dead
-server, and Python handles no signal meanwhile.
+No call here is without a bound, which handles, writers and `_within` give them:
+courier and Reverb block for ever on a dead server, and Python handles no signal
+meanwhile.
 """
 
+from concurrent import futures
+import threading
 import time
-from typing import Any, Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 import launchpad as lp
 from launchpad import context
 
-from actors.variables import Link
-from launch import experiment as experiment_lib
-from launch import factory, run_folder
+from actors.variables import Link, PatientSource
+from launch import factory
 from launch.counter import Counter
 from launch.experiment import Experiment
 from replay import tables
@@ -22,6 +24,8 @@ from replay.pacing import update_due
 
 # Seconds one remote call may take.
 CALL_TIMEOUT = 30.0
+# Seconds Reverb may take to write its checkpoint.
+SAVE_TIMEOUT = 50.0
 # Seconds between an actor's looks at counter and learner.
 LINK_PERIOD = 0.1
 # Seconds between the learner's looks at the counter while no update is due.
@@ -32,13 +36,27 @@ PATIENCE = 60.0
 LINGER = 30.0
 
 
+def _within(seconds: float, function: Callable[[], Any]) -> Any:
+  """Returns `function()`, or raises TimeoutError if it takes too long."""
+  outcome: futures.Future[Any] = futures.Future()
+
+  def call() -> None:
+    try:
+      outcome.set_result(function())
+    except BaseException as e:  # pylint: disable=broad-except
+      outcome.set_exception(e)
+
+  # Left behind if it hangs: nothing can end it but the end of the process.
+  threading.Thread(target=call, name='bounded-call', daemon=True).start()
+  return outcome.result(seconds)
+
+
 class CounterNode(Counter):
   """Counts, logs, and ends the program when the run is complete."""
 
   def __init__(self, experiment: Experiment):
     """Resumes from the newest checkpoint if there is one."""
-    saved = run_folder.saved_counter(experiment_lib.run_dir(experiment))
-    super().__init__(**factory.counter_arguments(experiment, saved))
+    super().__init__(**factory.counter_arguments(experiment))
     self._learner_done = False
 
   def finish_learner(self) -> None:
@@ -75,7 +93,8 @@ class LearnerNode:
     self._replay = replay
     self._counter = counter
     self._learner = factory.make_learner(
-        experiment, counter, save_replay=replay.checkpoint)
+        experiment, counter,
+        save_replay=lambda: _within(SAVE_TIMEOUT, replay.checkpoint))
     self._pace = factory.make_pace(experiment, self._learner.agent)
 
   def get_variables(self, have: int) -> Optional[Tuple[int, Any]]:
@@ -130,12 +149,14 @@ class ActorNode:
   def run(self) -> None:
     """Acts until the program stops."""
     stop = lp.stop_event()
-    columns = factory.make_agent(self._experiment).replay.columns
-    writer = ReverbWriter(self._replay, tables.TABLE, columns, stop.is_set)
+    agent = factory.make_agent(self._experiment)
+    writer = ReverbWriter(
+        self._replay, tables.TABLE, agent.replay.columns, stop.is_set)
     generation = int(self._counter.get_counts()['actor_episodes'])
-    link = Link(self._counter, self._learner, LINK_PERIOD, PATIENCE)
+    link = Link(f'actor/{self._index} since {time.time_ns()}', self._counter,
+                self._learner, LINK_PERIOD, PATIENCE)
     actor = factory.make_actor(
-        self._experiment, self._index, generation, writer, link)
+        self._experiment, agent, self._index, generation, writer, link)
     actor.run(stop.is_set)
 
 
@@ -159,5 +180,6 @@ class EvaluatorNode:
     stop = lp.stop_event()
     generation = int(self._counter.get_counts()['actor_episodes'])
     evaluator = factory.make_evaluator(
-        self._experiment, generation, self._learner, self._counter)
+        self._experiment, generation, PatientSource(self._learner, PATIENCE),
+        self._counter)
     evaluator.run(stop.is_set, stop.wait)

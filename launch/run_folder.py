@@ -1,11 +1,12 @@
 """What a run leaves behind, and whether it may be resumed."""
 
+import fcntl
 import glob
 import json
 import os
 import subprocess
 import sys
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 from launch import experiment as experiment_lib
 from launch.experiment import ConfigError, Experiment
@@ -37,6 +38,38 @@ def memory_replay_path(run_dir: str) -> str:
   return os.path.join(replay_dir(run_dir), 'memory.npz')
 
 
+def lock(experiment: Experiment) -> Tuple[int, ...]:
+  """Keeps other runs out of the folders this one writes to.
+
+  Returns:
+    Open files; the folders stay locked while any process has them open.
+
+  Raises:
+    ConfigError: if another run is writing there, or nobody can.
+  """
+  run_dir = experiment_lib.run_dir(experiment)
+  visits_dir = experiment_lib.visits_dir(experiment)
+  files = []
+  for folder, path, remedy in (
+      (run_dir, os.path.join(run_dir, 'lock'),
+       'use --add_uid or another --log_dir_path'),
+      (visits_dir, visits_dir + '.lock',
+       'use another --seed or start in another folder')):
+    try:
+      os.makedirs(os.path.dirname(path), exist_ok=True)
+      files.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o644))
+      fcntl.flock(files[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      user = os.read(files[-1], 20).decode()
+      raise ConfigError([f'{folder} is in use by the run of process {user}; '
+                         f'wait for its end, or {remedy}']) from None
+    except OSError as e:
+      raise _unwritable(folder, e) from e
+    os.ftruncate(files[-1], 0)
+    os.write(files[-1], str(os.getpid()).encode())
+  return tuple(files)
+
+
 def prepare(experiment: Experiment, serial: bool = False) -> str:
   """Makes the run's folder, or checks that the run in it may go on.
 
@@ -65,11 +98,9 @@ def prepare(experiment: Experiment, serial: bool = False) -> str:
     _write(config_path, experiment_lib.to_json(experiment))
     with open(os.path.join(run_dir, 'command.txt'), 'a', encoding='utf-8') as f:
       f.write(' '.join([sys.executable, *sys.argv]) + '\n')
-    _write(os.path.join(run_dir, 'git.json'), json.dumps(git_state(), indent=2))
+    _append_git_state(os.path.join(run_dir, 'git.json'))
   except OSError as e:
-    raise ConfigError([
-        f'log_dir_path: cannot write {run_dir}: {e.strerror}; choose a folder '
-        'that can be written']) from e
+    raise _unwritable(run_dir, e) from e
   return run_dir
 
 
@@ -113,6 +144,22 @@ def git_state() -> Dict[str, Any]:
 
   commit, diff = git('rev-parse', 'HEAD'), git('diff', 'HEAD')
   return {'commit': commit.strip() if commit else None, 'diff': diff}
+
+
+def _append_git_state(path: str) -> None:
+  """Adds the code's state to those the run was started with before."""
+  states = []
+  if os.path.exists(path):
+    with open(path, encoding='utf-8') as f:
+      states = json.load(f)
+  state = git_state()
+  if state not in states[-1:]:
+    _write(path, json.dumps([*states, state], indent=2))
+
+
+def _unwritable(folder: str, error: OSError) -> ConfigError:
+  return ConfigError([f'log_dir_path: cannot write {folder}: {error.strerror}; '
+                      'choose a folder that can be written'])
 
 
 def _check_same(config_path: str, experiment: Experiment) -> None:

@@ -50,10 +50,12 @@ class SerialProgram:
     if self.learner.restored_meta is not None:
       _load_replay(self._replay, self._replay_path)
     generation = int(self.counter.get_counts()['actor_episodes'])
-    self._links = [Link(self.counter, self.learner, period=0.0, patience=0.0)
-                   for _ in range(experiment.num_actors)]
+    self._links = [
+        Link(f'actor/{i}', self.counter, self.learner, period=0.0, patience=0.0)
+        for i in range(experiment.num_actors)]
     self._actors: List[Actor] = [
-        factory.make_actor(experiment, i, generation, self._replay, link)
+        factory.make_actor(
+            experiment, agent, i, generation, self._replay, link)
         for i, link in enumerate(self._links)]
     self._evaluator: Evaluator = factory.make_evaluator(
         experiment, generation, self.learner, self.counter)

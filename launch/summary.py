@@ -27,13 +27,8 @@ def read_log(run_dir: str, role: str) -> Columns:
           for name in rows[0]}
 
 
-def figures(run_dir: str, cwd: str = '.') -> Dict[str, float]:
-  """Returns the numbers a run is judged by; NaN where there is no record.
-
-  Args:
-    run_dir: the run's folder.
-    cwd: folder the run was started in, where its region visits are.
-  """
+def figures(run_dir: str) -> Dict[str, float]:
+  """Returns the numbers a run is judged by; NaN where there is no record."""
   nan = float('nan')
   actor = read_log(run_dir, 'actor')
   learner = read_log(run_dir, 'learner')
@@ -56,7 +51,7 @@ def figures(run_dir: str, cwd: str = '.') -> Dict[str, float]:
           evaluator, 'success', 100),
       'success, last 100 training episodes': last(actor, 'success_100'),
       'steps in region per training episode, all': _visits_per_episode(
-          run_dir, cwd),
+          run_dir),
       'steps in region per evaluation episode, last 100': _last_episodes(
           evaluator, 'region_visits', 100),
       'interventions per training episode, last 100': last(
@@ -100,9 +95,8 @@ def _last_episodes(columns: Columns, name: str, num: int) -> float:
   return float(np.average(columns[name][needed], weights=episodes[needed]))
 
 
-def _visits_per_episode(run_dir: str, cwd: str) -> float:
-  directory = os.path.join(
-      cwd, experiment_lib.visits_dir(run_folder.load(run_dir)))
+def _visits_per_episode(run_dir: str) -> float:
+  directory = experiment_lib.visits_dir(run_folder.load(run_dir))
   if not os.path.isdir(directory):
     return float('nan')
   counts = visits_lib.read_visits(directory)['counts']

@@ -17,7 +17,8 @@ import numpy as np
 
 _ARRAYS = 'state.npz'
 _META = 'meta.json'
-_NAME = re.compile(r'ckpt-(\d{12})')
+# SGD steps, and a number that tells checkpoints of the same step apart.
+_NAME = re.compile(r'ckpt-(\d{12})-(\d{3,})')
 
 
 class Restored(NamedTuple):
@@ -51,7 +52,7 @@ def save(directory: str, step: int, state: Any, meta: Dict[str, Any],
     The checkpoint's folder.
   """
   os.makedirs(directory, exist_ok=True)
-  final = os.path.join(directory, f'ckpt-{step:012d}')
+  final = _new_path(directory, step)
   partial = final + '.tmp'
   shutil.rmtree(partial, ignore_errors=True)
   os.makedirs(partial)
@@ -61,11 +62,7 @@ def save(directory: str, step: int, state: Any, meta: Dict[str, Any],
   with open(os.path.join(partial, _META), 'w', encoding='utf-8') as f:
     json.dump({**meta, 'step': step, 'score': score}, f)
     _sync(f)
-  if os.path.exists(final):
-    # Not removed before the new one is in place.
-    os.replace(final, final + '.old')
   os.replace(partial, final)
-  shutil.rmtree(final + '.old', ignore_errors=True)
   _sync_directory(directory)
   _prune(directory, keep)
   return final
@@ -121,6 +118,15 @@ def checkpoints(directory: str) -> List[str]:
     return []
   return [os.path.join(directory, name)
           for name in sorted(os.listdir(directory)) if _NAME.fullmatch(name)]
+
+
+def _new_path(directory: str, step: int) -> str:
+  """Returns a name after all others of the same step."""
+  stem = f'ckpt-{step:012d}-'
+  taken = [int(os.path.basename(path)[len(stem):])
+           for path in checkpoints(directory)
+           if os.path.basename(path).startswith(stem)]
+  return os.path.join(directory, f'{stem}{max(taken, default=-1) + 1:03d}')
 
 
 def _meta_if_whole(path: str) -> Optional[Dict[str, Any]]:

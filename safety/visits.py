@@ -1,5 +1,6 @@
 """The audit: steps spent in regions, interventions, and their files."""
 
+import glob
 import json
 import os
 import re
@@ -16,6 +17,8 @@ from safety.regions import Regions
 
 EPISODES_PER_FILE = 1000
 
+# Names the folder of the run the visits belong to.
+_OWNER = 'run.txt'
 _FILE_NAME = re.compile(r'region_visits_(\d{6,})-(\d{6,})\.json')
 
 
@@ -83,7 +86,8 @@ class VisitLog:
   1000 it belongs to, also while the block is not full.
   """
 
-  def __init__(self, directory: str, regions: Regions, num_episodes: int = 0):
+  def __init__(self, directory: str, regions: Regions, num_episodes: int = 0,
+               owner: str = ''):
     """Opens the log where `num_episodes` have been recorded before.
 
     Args:
@@ -91,15 +95,25 @@ class VisitLog:
       regions: two-dimensional boxes the counts belong to.
       num_episodes: episodes to go on from; later ones on disk are dropped,
         because the run they belong to was rolled back to this point. With none,
-        what is there belongs to another run, and its folder is moved aside.
+        what is there is of no use to this run, and its folder is moved aside.
+      owner: the run. What another one left is moved aside, and what was moved
+        aside of this one is brought back.
     """
     self._directory = directory
     self._regions = regions
     self._next = num_episodes
     self._counts: List[List[int]] = []
-    if num_episodes == 0 and _block_files(directory):
+    foreign = _owner(directory) != owner
+    if _block_files(directory) and (num_episodes == 0 or foreign):
       os.rename(directory, f'{directory}.until-{time.time_ns()}')
+      own = [f for f in sorted(glob.glob(glob.escape(directory) + '.until-*'))
+             if _owner(f) == owner]
+      if num_episodes and own:
+        os.rename(own[-1], directory)
     os.makedirs(directory, exist_ok=True)
+    if owner:
+      with open(os.path.join(directory, _OWNER), 'w', encoding='utf-8') as f:
+        f.write(owner)
     for name, begin in _block_files(directory):
       if begin >= num_episodes:
         os.remove(os.path.join(directory, name))
@@ -152,6 +166,15 @@ class VisitLog:
     # What a killed process had not flushed is missing, not zero.
     if keep == list(range(self._next - begin)):
       self._counts = rows[keep].tolist()
+
+
+def _owner(directory: str) -> str:
+  """Returns the run that wrote to `directory`, '' if that is not known."""
+  path = os.path.join(directory, _OWNER)
+  if not os.path.exists(path):
+    return ''
+  with open(path, encoding='utf-8') as f:
+    return f.read()
 
 
 def _block_files(directory: str) -> List[Tuple[str, int]]:

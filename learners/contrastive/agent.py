@@ -30,7 +30,6 @@ class TrainingState(NamedTuple):
     critic_opt: Adam state of the critic.
     log_alpha: scalar log entropy weight; only read when it adapts.
     alpha_opt: Adam state of `log_alpha`.
-    steps: SGD steps done.
     key: source of all randomness in learning.
   """
   policy_params: Any
@@ -40,7 +39,6 @@ class TrainingState(NamedTuple):
   critic_opt: Any
   log_alpha: jax.Array
   alpha_opt: Any
-  steps: jax.Array
   key: jax.Array
 
 
@@ -101,7 +99,6 @@ def make_agent(config: ContrastiveConfig, spec: EnvSpec,
         critic_opt=critic_optimizer.init(critic_params),
         log_alpha=log_alpha,
         alpha_opt=alpha_optimizer.init(log_alpha),
-        steps=jnp.zeros((), jnp.int32),
         key=key_state)
 
   def sgd_step(state, episodes):
@@ -126,7 +123,7 @@ def make_agent(config: ContrastiveConfig, spec: EnvSpec,
         policy_params=optax.apply_updates(state.policy_params, policy_updates),
         critic_params=optax.apply_updates(state.critic_params, critic_updates),
         policy_opt=policy_opt, critic_opt=critic_opt,
-        steps=state.steps + 1, key=key)
+        key=key)
     metrics = {'critic_loss': critic_loss, 'actor_loss': actor_loss,
                **losses.critic_metrics(logits)}
     if config_lib.uses_td(config):
@@ -166,12 +163,16 @@ def make_agent(config: ContrastiveConfig, spec: EnvSpec,
         config.random_goals, batch.state, batch.goal, current_psi)
     distribution = networks.actor(policy_params, observed, goal)
     action = networks_lib.sample(key, distribution)
+    phi = networks.encode_state(state.critic_params, observed, action)
+    q_values = networks_lib.similarity(phi, psi)
+    loss = losses.actor_loss(q_values)
+    if config.entropy_coefficient == 0.0:
+      # No bonus at all, so log-probabilities are not paid for.
+      return loss, None
     log_probs = networks_lib.log_prob(distribution, action)
     alpha = (jnp.exp(state.log_alpha) if config_lib.adapts_entropy(config)
              else jnp.asarray(config.entropy_coefficient))
-    phi = networks.encode_state(state.critic_params, observed, action)
-    q_values = networks_lib.similarity(phi, psi)
-    return losses.actor_loss(q_values, log_probs, alpha), log_probs
+    return loss + losses.entropy_loss(log_probs, alpha), log_probs
 
   def alpha_step(state, new_state, log_probs):
     loss, grad = jax.value_and_grad(losses.alpha_loss)(

@@ -114,22 +114,31 @@ def num_next_state_rows(batch_size: int, discount: float) -> int:
   return int(batch_size * (1.0 - discount) / ((1.0 - discount) + 1.0))
 
 
-def actor_loss(q_values: jax.Array, log_probs: jax.Array,
-               alpha: jax.Array) -> jax.Array:
-  """Maximises similarity to the goal plus weighted entropy.
+def actor_loss(q_values: jax.Array) -> jax.Array:
+  """Maximises similarity to the goal.
 
   Args:
     q_values: `[B, C]` phi(s, a) . psi(g) for a ~ pi(s, g).
-    log_probs: `[B]` log pi(a | s, g).
-    alpha: scalar entropy weight.
 
   Returns:
-    Scalar: mean of alpha log pi - min over critics of Q.
+    Scalar: minus the mean of the critics' minimum.
   """
-  if q_values.ndim != 2 or log_probs.shape != q_values.shape[:1]:
-    raise ValueError('expected q_values [B, C] and log_probs [B], got '
-                     f'{q_values.shape} and {log_probs.shape}')
-  return jnp.mean(alpha * log_probs - jnp.min(q_values, axis=-1))
+  if q_values.ndim != 2:
+    raise ValueError(f'expected q_values [B, C], got {q_values.shape}')
+  return -jnp.mean(jnp.min(q_values, axis=-1))
+
+
+def entropy_loss(log_probs: jax.Array, alpha: jax.Array) -> jax.Array:
+  """Maximises weighted entropy, on top of `actor_loss`.
+
+  Args:
+    log_probs: `[B]` log pi(a | s, g).
+    alpha: scalar weight.
+
+  Returns:
+    Scalar: alpha times the mean log-probability.
+  """
+  return alpha * jnp.mean(log_probs)
 
 
 def alpha_loss(log_alpha: jax.Array, log_probs: jax.Array,

@@ -59,7 +59,7 @@ class Actions:
 class Setup:
   """An evaluator of counting environments and the fakes around it."""
 
-  def __init__(self, num_episodes=NUM_ENVS, interval=0.0):
+  def __init__(self, interval=0.0):
     environments = [fakes.CountingEnvironment(LENGTH) for _ in range(NUM_ENVS)]
     spec = environments[0].spec
     self.learner, self.sink = FakeLearner(), FakeSink()
@@ -73,7 +73,7 @@ class Setup:
         EnvironmentLoop(
             StackedEnvironments(environments, spec), jax.random.key(0),
             [EpisodeObserver(NUM_ENVS), paths, self.actions]),
-        policy, paths, self.learner, self.sink, num_episodes, interval)
+        policy, paths, self.learner, self.sink, interval)
 
 
 def test_a_round_is_whole_episodes_from_their_reset():
@@ -104,13 +104,6 @@ def test_every_round_has_its_own_episodes_and_parameters():
   for episode, (_, metrics, paths) in enumerate(setup.sink.rounds):
     assert metrics['episode_length'].tolist() == [LENGTH] * NUM_ENVS
     assert paths[:, 0].tolist() == [[episode, t] for t in range(LENGTH + 1)]
-
-
-def test_more_episodes_than_environments_take_several_goes():
-  setup = Setup(num_episodes=2 * NUM_ENVS)
-  setup.evaluator.fetch()
-  metrics = setup.evaluator.evaluate()
-  assert metrics['episode_return'].tolist() == [10.0] * 2 * NUM_ENVS
 
 
 def test_parameters_are_evaluated_once():

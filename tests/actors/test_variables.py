@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from actors.variables import Link, Repeater
+from actors.variables import Link, PatientSource, Repeater
 
 PATIENCE = 20.0
 
@@ -20,16 +20,18 @@ class FakeCounter:
                    'learner_updates': learner_updates}
     self.down = None
     self.recorded = []
+    self.reports = []
 
   def get_counts(self):
     if self.down is not None:
       raise self.down
     return dict(self.counts)
 
-  def record_episodes(self, metrics, actor):
+  def record_episodes(self, metrics, actor, report):
     if self.down is not None:
       raise self.down
     self.recorded.append((metrics, actor))
+    self.reports.append(report)
     self.counts['actor_steps'] += int(metrics['episode_length'].sum())
     return dict(self.counts)
 
@@ -57,13 +59,14 @@ def connect():
   links = []
 
   def make(counter, learner, period=0.005, patience=PATIENCE):
-    links.append(Link(counter, learner, period, patience))
+    links.append(Link('actor', counter, learner, period, patience))
     return links[-1]
 
   before = set(threading.enumerate())
   yield make
   for link in links:
-    link._repeater._stop.set()
+    for repeater in link._repeaters:
+      repeater._stop.set()
   for thread in set(threading.enumerate()) - before:
     thread.join(PATIENCE)
 
@@ -169,8 +172,8 @@ def test_no_step_counts_twice_or_vanishes_while_a_round_is_under_way(connect):
 
   record, serve = counter.record_episodes, learner.get_variables
 
-  def record_and_look(metrics, actor):
-    counts = record(metrics, actor)
+  def record_and_look(metrics, actor, report):
+    counts = record(metrics, actor, report)
     look()
     return counts
 
@@ -209,6 +212,46 @@ def test_episodes_are_reported_exactly_once_when_the_counter_fails(connect):
   link.refresh()
   assert counter.recorded == reports
   assert link.latest()[0]['actor_steps'] == 21
+
+
+def test_a_report_keeps_its_number_until_its_reply_has_come(connect):
+  counter = FakeCounter()
+  link = connect(counter, FakeLearner())
+  record = counter.record_episodes
+
+  def lose_the_reply(metrics, actor, report):
+    record(metrics, actor, report)
+    raise TimeoutError('no reply')
+
+  counter.record_episodes = lose_the_reply
+  link.record_episodes(episodes(1), {})
+  link.record_episodes(episodes(2), {})
+  with pytest.raises(TimeoutError):
+    link.refresh()
+  counter.record_episodes = record
+  link.refresh()
+  assert counter.reports == [('actor', 0), ('actor', 0), ('actor', 1)]
+
+
+def test_counts_go_on_while_parameters_are_on_their_way(connect):
+  counter, learner = FakeCounter(), FakeLearner()
+  link = connect(counter, learner)
+  link.refresh()
+  slow = threading.Event()
+
+  def fetch(have):
+    slow.wait(PATIENCE)
+    return learner.updates, {'w': np.zeros(3, np.float32)}
+
+  learner.get_variables = fetch
+  link.start()
+  for updates in (10, 20):
+    counter.counts['learner_updates'] = learner.updates = updates
+    wait_until(lambda: link.latest()[0]['learner_updates'] == updates)
+    # So the actor can tell that its parameters are too old.
+    assert link.latest()[1].updates == 0
+  slow.set()
+  wait_until(lambda: link.latest()[1].updates == 20)
 
 
 def test_episodes_are_reported_once_when_the_learner_fails(connect):
@@ -286,6 +329,31 @@ def test_patience_starts_anew_after_each_success():
   wait_until(lambda: len(calls) > 10)
   repeater.check()
   repeater.stop(PATIENCE)
+
+
+def test_a_patient_source_asks_again_for_a_while():
+  outcomes = iter([ConnectionError('no answer'), TimeoutError('none yet'), None,
+                   (3, 'parameters')])
+
+  class Source:
+
+    def get_variables(self, have):
+      outcome = next(outcomes)
+      if isinstance(outcome, Exception):
+        raise outcome
+      return outcome
+
+  source = PatientSource(Source(), PATIENCE, pause=0.0)
+  assert source.get_variables(2) is None
+  assert source.get_variables(2) == (3, 'parameters')
+
+
+def test_patience_with_a_source_ends():
+  learner = FakeLearner()
+  learner.down = ConnectionError('no learner')
+  with pytest.raises(ConnectionError, match='no learner'):
+    PatientSource(learner, patience=0.02, pause=0.005).get_variables(0)
+  assert len(learner.asked) > 1
 
 
 def test_a_stopped_repeater_calls_no_more():

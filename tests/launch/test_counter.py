@@ -70,6 +70,15 @@ def test_everybody_s_reports_are_counted(logs):
       'learner_updates': 128}
 
 
+def test_a_report_sent_twice_is_counted_once(logs):
+  counter = make(logs)
+  for sender, number in (('one', 0), ('one', 0), ('two', 0), ('one', 1),
+                         ('two', 0)):
+    counts = counter.record_episodes(
+        episodes([3, 4]), FIGURES, (sender, number))
+  assert (counts['actor_steps'], counts['actor_episodes']) == (21, 6)
+
+
 def test_reports_of_several_threads_add_up(logs, tmp_path):
   log = VisitLog(str(tmp_path), REGIONS)
   counter = make(logs, visits=log)

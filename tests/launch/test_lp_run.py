@@ -60,7 +60,7 @@ def test_a_run_ends_by_itself_and_leaves_its_record(start):
   with open(os.path.join(folder, 'command.txt'), encoding='utf-8') as f:
     assert 'lp_run.py' in f.read()
   with open(os.path.join(folder, 'git.json'), encoding='utf-8') as f:
-    assert set(json.load(f)) == {'commit', 'diff'}
+    assert [set(state) for state in json.load(f)] == [{'commit', 'diff'}]
   for role in ('actor', 'learner', 'evaluator'):
     log = summary.read_log(folder, role)
     assert (np.diff(log['actor_steps']) >= 0).all()

@@ -13,6 +13,7 @@ import pytest
 from launch import experiment as experiment_lib
 from launch import run_folder
 from launch.experiment import ConfigError, Experiment
+from launch.hosts import LocalHost
 from learners import checkpoint
 from learners.registry import ALGORITHMS
 
@@ -55,7 +56,8 @@ def test_a_new_folder_says_what_runs_in_it(experiment, monkeypatch):
   assert run_folder.load(run_dir) == experiment
   assert read(run_dir, 'command.txt') == (
       f'{sys.executable} launch/lp_run.py --seed=1\n')
-  assert set(json.loads(read(run_dir, 'git.json'))) == {'commit', 'diff'}
+  state, = json.loads(read(run_dir, 'git.json'))
+  assert set(state) == {'commit', 'diff'}
 
 
 def test_nobody_else_may_put_code_into_the_nodes_folder(experiment):
@@ -107,6 +109,56 @@ def test_a_replay_that_was_being_saved_is_none(experiment):
   os.rename(done, done + '.not')
   with pytest.raises(ConfigError, match='holds no replay'):
     run_folder.prepare(experiment)
+
+
+@pytest.fixture
+def locks():
+  files = []
+  yield files
+  for file in files:
+    os.close(file)
+
+
+@pytest.mark.parametrize('overrides, remedy', [
+    ({}, '--log_dir_path'),
+    # Another folder, but the same environment and seed.
+    ({'run_name': 'another_run'}, '--seed')])
+def test_folders_in_use_are_refused(
+    experiment, tmp_path, monkeypatch, locks, overrides, remedy):
+  monkeypatch.chdir(tmp_path)
+  locks += run_folder.lock(experiment)
+  with pytest.raises(ConfigError) as error:
+    run_folder.lock(change(experiment, **overrides))
+  assert f'in use by the run of process {os.getpid()}' in str(error.value)
+  assert remedy in str(error.value)
+  locks += run_folder.lock(change(experiment, run_name='third', seed=99))
+
+
+def test_a_lock_lasts_as_long_as_any_process_has_it(
+    experiment, tmp_path, monkeypatch, locks):
+  monkeypatch.chdir(tmp_path)
+  files = run_folder.lock(experiment)
+  node = LocalHost(keep_open=files).start(
+      ['sleep', '60'], {}, open(os.devnull, 'w'), console=False)
+  try:
+    for file in files:
+      os.close(file)
+    with pytest.raises(ConfigError, match='in use'):
+      run_folder.lock(experiment)
+  finally:
+    node.kill()
+    node.wait()
+  locks += run_folder.lock(experiment)
+
+
+def test_the_state_of_the_code_is_kept_for_every_start(
+    experiment, monkeypatch):
+  states = [{'commit': c, 'diff': ''} for c in ('first', 'first', 'second')]
+  started = iter(states)
+  monkeypatch.setattr(run_folder, 'git_state', lambda: next(started))
+  for _ in states:
+    run_dir = run_folder.prepare(experiment)
+  assert json.loads(read(run_dir, 'git.json')) == [states[0], states[2]]
 
 
 def test_what_may_change_is_taken_over(experiment):

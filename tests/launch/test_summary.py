@@ -144,6 +144,6 @@ def test_the_table_names_what_was_written(run_dir):
   assert lines['success, last 100 training episodes'] == '0.1235'
   assert lines['updates/s'] == '-'
   assert lines['logs'] == os.path.join(run_dir, 'logs')
-  assert lines['newest checkpoint'].endswith('ckpt-000000000064')
+  assert lines['newest checkpoint'].endswith('ckpt-000000000064-000')
   assert lines['region visits'].endswith('point_Small_3')
   assert 'TensorBoard' not in lines, 'it was not written'

@@ -58,7 +58,7 @@ def assert_same(left, right):
 
 
 def steps_kept(directory):
-  return [int(os.path.basename(path)[len('ckpt-'):])
+  return [int(os.path.basename(path).split('-')[1])
           for path in checkpoint.checkpoints(str(directory))]
 
 
@@ -113,7 +113,9 @@ def test_a_step_saved_twice_holds_what_was_saved_last(tmp_path):
   checkpoint.save(str(tmp_path), 5, number(2), {'made': 2})
   restored = checkpoint.load_latest(str(tmp_path), number(0))
   assert restored.state['n'][0] == restored.meta['made'] == 2
-  assert steps_kept(tmp_path) == [5]
+  # The first is never touched, so there is no moment without either.
+  assert [os.path.basename(p) for p in checkpoint.checkpoints(str(tmp_path))
+          ] == ['ckpt-000000000005-000', 'ckpt-000000000005-001']
 
 
 def test_without_checkpoints_there_is_nothing_to_load(tmp_path):
@@ -155,7 +157,7 @@ TORN = [(name, offset) for name in ('state.npz', 'meta.json')
 def test_a_torn_checkpoint_is_skipped_for_the_one_before(
     tmp_path, name, offset):
   save_numbers(tmp_path, [1, 2, 3])
-  truncate(tmp_path / 'ckpt-000000000003' / name, offset)
+  truncate(tmp_path / 'ckpt-000000000003-000' / name, offset)
   restored = checkpoint.load_latest(str(tmp_path), number(0))
   assert restored.state['n'].tolist() == [2] * 50
   assert restored.meta['made'] == 2
@@ -166,21 +168,21 @@ def test_the_newest_meta_is_that_of_the_state_that_is_loaded(
     tmp_path, name, offset):
   # Counters resume from the one and the learner from the other.
   save_numbers(tmp_path, [1, 2, 3])
-  truncate(tmp_path / 'ckpt-000000000003' / name, offset)
+  truncate(tmp_path / 'ckpt-000000000003-000' / name, offset)
   assert checkpoint.latest_meta(str(tmp_path))['made'] == 2
 
 
 @pytest.mark.parametrize('name', ['state.npz', 'meta.json'])
 def test_a_missing_file_is_skipped_for_the_checkpoint_before(tmp_path, name):
   save_numbers(tmp_path, [1, 2])
-  os.remove(tmp_path / 'ckpt-000000000002' / name)
+  os.remove(tmp_path / 'ckpt-000000000002-000' / name)
   restored = checkpoint.load_latest(str(tmp_path), number(0))
   assert restored.meta['made'] == 1
 
 
 def test_a_flipped_bit_is_noticed(tmp_path):
   save_numbers(tmp_path, [1, 2])
-  path = tmp_path / 'ckpt-000000000002' / 'state.npz'
+  path = tmp_path / 'ckpt-000000000002-000' / 'state.npz'
   data = bytearray(path.read_bytes())
   data[data.index(number(2)['n'].tobytes()) + 100] ^= 1
   path.write_bytes(bytes(data))
@@ -199,7 +201,7 @@ def test_when_all_are_torn_there_is_nothing(tmp_path):
 @pytest.mark.parametrize('name', ['state.npz', 'meta.json'])
 def test_a_run_goes_on_saving_beside_a_torn_checkpoint(tmp_path, name):
   save_numbers(tmp_path, [1, 2], scores=[0.5, 0.6])
-  truncate(tmp_path / 'ckpt-000000000002' / name, 5)
+  truncate(tmp_path / 'ckpt-000000000002-000' / name, 5)
   save_numbers(tmp_path, [3, 4, 5], scores=[0.1, 0.1, 0.1], keep=2)
   restored = checkpoint.load_latest(str(tmp_path), number(0))
   assert restored.meta['made'] == 5
@@ -208,14 +210,14 @@ def test_a_run_goes_on_saving_beside_a_torn_checkpoint(tmp_path, name):
 
 def test_what_a_killed_save_left_is_ignored_and_replaced(tmp_path):
   save_numbers(tmp_path, [1])
-  leftover = tmp_path / 'ckpt-000000000002.tmp'
-  shutil.copytree(tmp_path / 'ckpt-000000000001', leftover)
+  leftover = tmp_path / 'ckpt-000000000002-000.tmp'
+  shutil.copytree(tmp_path / 'ckpt-000000000001-000', leftover)
   (leftover / 'junk').write_text('junk')
   assert steps_kept(tmp_path) == [1]
   assert checkpoint.load_latest(str(tmp_path), number(0)).meta['made'] == 1
   save_numbers(tmp_path, [2])
   assert not leftover.exists()
-  assert sorted(os.listdir(tmp_path / 'ckpt-000000000002')) == [
+  assert sorted(os.listdir(tmp_path / 'ckpt-000000000002-000')) == [
       'meta.json', 'state.npz']
   assert checkpoint.load_latest(str(tmp_path), number(0)).meta['made'] == 2
 
@@ -242,7 +244,7 @@ def test_a_misfit_lists_every_name_and_what_is_wrong(tmp_path):
                 "['dtype'] is int32[2], needs float32[2]"):
     assert words in message, message
   assert 'same' not in message
-  assert 'ckpt-000000000001' in message
+  assert 'ckpt-000000000001-000' in message
 
 
 def test_a_misfit_is_not_passed_over_for_an_older_checkpoint(tmp_path):
@@ -265,7 +267,7 @@ class Payload:
 def test_stored_code_is_refused_and_not_run(tmp_path):
   directory, mark = tmp_path / 'checkpoints', str(tmp_path / 'mark')
   save_numbers(directory, [1])
-  path = directory / 'ckpt-000000000001' / 'state.npz'
+  path = directory / 'ckpt-000000000001-000' / 'state.npz'
   np.savez(path, **{"['n']": np.array([Payload(mark)], dtype=object)})
   with pytest.raises(ValueError, match='pickle'):
     checkpoint.load_latest(str(directory), number(0))

@@ -270,6 +270,22 @@ def test_a_new_run_leaves_the_files_of_another_aside(directory):
   assert read['episodes'].tolist() == list(range(1500))
 
 
+def test_runs_that_share_a_folder_keep_their_own_visits(directory):
+  for owner, begin in (('one', 0), ('two', 5000)):
+    log = VisitLog(directory, REGIONS, owner=owner)
+    log.append(rows(begin, 1500))
+    log.flush()
+  # The first goes on, with its own history; then the second.
+  for owner, begin in (('one', 0), ('two', 5000)):
+    log = VisitLog(directory, REGIONS, num_episodes=1300, owner=owner)
+    log.append(rows(begin, 10))
+    log.flush()
+    read = visits.read_visits(directory)
+    assert read['episodes'].tolist() == list(range(1310))
+    np.testing.assert_array_equal(read['counts'][:1300], rows(begin, 1300))
+    np.testing.assert_array_equal(read['counts'][1300:], rows(begin, 10))
+
+
 def test_other_files_are_let_alone(directory):
   log = VisitLog(directory, REGIONS)
   log.append(rows(0, 3))

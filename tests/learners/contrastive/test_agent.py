@@ -239,7 +239,6 @@ def test_one_step_equals_the_step_by_hand(monkeypatch, alg, mask, overrides):
       metrics['actor_loss'], actor_loss, rtol=1e-4, atol=1e-6)
   assert_close(new_state.critic_params, critic_params)
   assert_close(new_state.policy_params, policy_params)
-  assert int(new_state.steps) == 1
   if config_lib.uses_td(config):
     assert_close(new_state.target_params, jax.tree.map(
         lambda old, new: 0.75 * old + 0.25 * new,
@@ -269,7 +268,6 @@ def test_two_fused_steps_equal_two_calls_of_one():
   got, second_metrics = update(got, episodes)
   np.testing.assert_array_equal(
       jax.random.key_data(got.key), jax.random.key_data(expected.key))
-  assert int(got.steps) == int(expected.steps) == 2
   assert_close(got._replace(key=()), expected._replace(key=()))
   for name, value in fused_metrics.items():
     np.testing.assert_allclose(

@@ -243,27 +243,27 @@ class TestActorLoss:
   def test_equals_the_loops(self, num_critics, alpha):
     q_values, log_probs = numbers(6, num_critics, seed=14), numbers(6, seed=15)
     np.testing.assert_allclose(
-        losses.actor_loss(jnp.asarray(q_values), jnp.asarray(log_probs),
-                          jnp.asarray(alpha)),
+        losses.actor_loss(jnp.asarray(q_values)) + losses.entropy_loss(
+            jnp.asarray(log_probs), jnp.asarray(alpha)),
         slow_actor(q_values, log_probs, alpha), rtol=1e-5)
 
   @CRITICS
   def test_gradient_of_q_values_and_log_probs(self, num_critics):
     # Columns are the critics and, last, the log-probabilities.
     assert_gradient_by_differences(
-        lambda x: losses.actor_loss(x[:, :-1], x[:, -1], 0.3),
+        lambda x: (losses.actor_loss(x[:, :-1])
+                   + losses.entropy_loss(x[:, -1], 0.3)),
         numbers(4, num_critics + 1, seed=16))
 
   def test_only_the_lesser_critic_gets_a_gradient(self):
     gradient = jax.grad(losses.actor_loss)(
-        jnp.array([[1.0, 2.0], [4.0, 3.0]]), jnp.zeros(2), 0.0)
+        jnp.array([[1.0, 2.0], [4.0, 3.0]]))
     np.testing.assert_array_equal(gradient, [[-0.5, 0.0], [0.0, -0.5]])
 
-  @pytest.mark.parametrize('q_values, log_probs', [
-      ((4,), (4,)), ((4, 1), (4, 1)), ((4, 1), (3,))])
-  def test_refuses_other_shapes(self, q_values, log_probs):
+  @pytest.mark.parametrize('shape', [(4,), (4, 1, 1)])
+  def test_refuses_other_shapes(self, shape):
     with pytest.raises(ValueError, match='expected q_values'):
-      losses.actor_loss(jnp.zeros(q_values), jnp.zeros(log_probs), 0.0)
+      losses.actor_loss(jnp.zeros(shape))
 
 
 class TestAlphaLoss:
