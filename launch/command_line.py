@@ -15,7 +15,7 @@ from learners import registry as learner_registry
 
 FLAGS = flags.FLAGS
 
-_STEPS = 60_000
+_STEPS = 200_000
 
 
 def define_flags() -> None:
@@ -50,7 +50,7 @@ def define_flags() -> None:
                       '(default: region_bounds); for control runs')
 
   flags.DEFINE_integer('num_actors', 4, 'actor processes')
-  flags.DEFINE_integer('envs_per_actor', 1, 'environments each actor steps')
+  flags.DEFINE_integer('envs_per_actor', 2, 'environments each actor steps')
   flags.DEFINE_integer('max_parameter_age', 1000, 'SGD steps the parameters '
                        'an actor uses may lag behind the learner')
   flags.DEFINE_integer('eval_episodes', 100, 'episodes per evaluation round')

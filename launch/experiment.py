@@ -77,7 +77,7 @@ class Experiment:
   safety_margin: Optional[float] = None
   visit_bounds: Optional[str] = None
   num_actors: int = 4
-  envs_per_actor: int = 1
+  envs_per_actor: int = 2
   max_parameter_age: int = 1000
   eval_episodes: int = 100
   eval_interval: float = 10.0

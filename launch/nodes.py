@@ -1,6 +1,6 @@
 """The roles as Launchpad nodes: each fetches its parts and runs until stopped.
 
-No call here is without a bound, which handles, writers and `_within` give them:
+No call here is without a bound, which handles, writers and `within` give them:
 courier and Reverb block for ever on a dead server, and Python handles no signal
 meanwhile.
 """
@@ -36,8 +36,11 @@ PATIENCE = 60.0
 LINGER = 30.0
 
 
-def _within(seconds: float, function: Callable[[], Any]) -> Any:
-  """Returns `function()`, or raises TimeoutError if it takes too long."""
+def within(seconds: float, function: Callable[[], Any]) -> Any:
+  """Returns `function()`, or raises `futures.TimeoutError` if it takes longer.
+
+  For calls whose library offers no bound, such as Reverb's checkpoint.
+  """
   outcome: futures.Future[Any] = futures.Future()
 
   def call() -> None:
@@ -94,7 +97,7 @@ class LearnerNode:
     self._counter = counter
     self._learner = factory.make_learner(
         experiment, counter,
-        save_replay=lambda: _within(SAVE_TIMEOUT, replay.checkpoint))
+        save_replay=lambda: within(SAVE_TIMEOUT, replay.checkpoint))
     self._pace = factory.make_pace(experiment, self._learner.agent)
 
   def get_variables(self, have: int) -> Optional[Tuple[int, Any]]:

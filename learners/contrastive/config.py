@@ -27,11 +27,11 @@ class ContrastiveConfig:
   hidden_layer_sizes: Tuple[int, ...] = setting(
       (256, 256), 'hidden layers of the encoders and the actor')
   repr_dim: int = setting(64, 'length of a representation')
-  batch_size: int = setting(256, 'transitions per SGD step')
+  batch_size: int = setting(64, 'transitions per SGD step')
   num_sgd_steps_per_step: int = setting(
       16, 'SGD steps fused into one learner call')
-  learning_rate: float = setting(3e-4, 'Adam step size of the critic')
-  actor_learning_rate: float = setting(3e-4, 'Adam step size of the actor')
+  learning_rate: float = setting(1e-3, 'Adam step size of the critic')
+  actor_learning_rate: float = setting(1e-3, 'Adam step size of the actor')
   adam_epsilon: float = setting(1e-7, 'Adam epsilon')
   discount: float = setting(0.99, 'discount, and decay of the goal offset')
   tau: float = setting(0.005, 'Polyak rate of the target critic (td losses)')
@@ -40,10 +40,10 @@ class ContrastiveConfig:
   random_goals: float = setting(
       0.5, 'goals of the actor loss: 0 own future, 1 another row, 0.5 both')
   entropy_coefficient: Optional[float] = setting(
-      0.0, 'weight of the entropy bonus; 0.0 is none, "none" adapts it')
+      None, 'weight of the entropy bonus; 0.0 is no bonus, "none" adapts it')
   target_entropy: float = setting(0.0, 'target of the adaptive entropy, nats')
   samples_per_insert: float = setting(
-      256.0, 'transitions learned from per environment step stored')
+      8.0, 'transitions learned from per environment step stored')
   min_replay_size: int = setting(
       10_000, 'environment steps stored before learning starts')
   max_replay_size: int = setting(1_000_000, 'environment steps kept')
@@ -52,7 +52,8 @@ class ContrastiveConfig:
 # The values of the reference implementation.
 REFERENCE: Mapping[str, Any] = dict(
     batch_size=256, num_sgd_steps_per_step=64, samples_per_insert=256.0,
-    learning_rate=3e-4, actor_learning_rate=3e-4, min_replay_size=10_000)
+    learning_rate=3e-4, actor_learning_rate=3e-4, entropy_coefficient=0.0,
+    min_replay_size=10_000)
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     'cpu': {},

@@ -69,7 +69,8 @@ BAD = [
     ('--entropy_coefficient=auto', [
         'entropy_coefficient', "'auto'", "'none'"]),
     ('--entropy_coefficient=-1', ['entropy_coefficient', '-1', "'none'"]),
-    ('--target_entropy=-2', ['target_entropy', 'entropy_coefficient']),
+    ('--target_entropy=-2 --entropy_coefficient=0.0', [
+        'target_entropy', 'entropy_coefficient']),
     ('--max_replay_size=100', [
         'max_replay_size', '100', 'min_replay_size (10000)']),
     ('--min_replay_size=0', ['min_replay_size', 'at least 1']),
@@ -176,12 +177,12 @@ def test_flags_reach_the_experiment(build):
 
 def test_settings_of_the_algorithm_are_parsed_by_their_type(build):
   agent = build(
-      '--hidden_layer_sizes=32,16,8', '--batch_size=64', '--learning_rate=1e-3',
+      '--hidden_layer_sizes=32,16,8', '--batch_size=48', '--learning_rate=2e-3',
       '--twin_q=TRUE', '--entropy_coefficient=None', '--target_entropy=-2',
       '--discount=0.5').agent
   assert agent.hidden_layer_sizes == (32, 16, 8)
-  assert agent.batch_size == 64 and type(agent.batch_size) is int
-  assert agent.learning_rate == 1e-3
+  assert agent.batch_size == 48 and type(agent.batch_size) is int
+  assert agent.learning_rate == 2e-3
   assert agent.twin_q is True
   assert agent.entropy_coefficient is None
   assert agent.target_entropy == -2.0

@@ -172,10 +172,10 @@ def test_changed_settings_are_refused_by_name(experiment):
   run_dir = run_folder.prepare(experiment)
   with pytest.raises(ConfigError) as error:
     run_folder.prepare(change(
-        experiment, {'batch_size': 64}, env='point_Cross', num_steps=5))
+        experiment, {'batch_size': 32}, env='point_Cross', num_steps=5))
   message = str(error.value)
   for words in ("env: the run has 'point_Small', got 'point_Cross'",
-                'agent.batch_size: the run has 256, got 64',
+                'agent.batch_size: the run has 64, got 32',
                 run_dir, '--add_uid', '--log_dir_path'):
     assert words in message, message
   assert 'num_steps' not in message
