@@ -40,8 +40,11 @@ def define_flags() -> None:
                     'represented by -psi(g*) rather than +0.5 psi(g*)')
   flags.DEFINE_bool('stop_grad_fixed', True,
                     'stop the gradient through that psi(g*)')
+  flags.DEFINE_bool('use_absorbing_failure', False, 'regions hold whoever '
+                    'enters until the episode ends, instead of masking')
   flags.DEFINE_bool('safety_enforcement', None, 'keep the acting policy out of '
-                    'the regions (default: on when there are regions)')
+                    'the regions (default: on when there are regions that do '
+                    'not absorb)')
   flags.DEFINE_integer('safety_candidates', 16,
                        'draws the enforced policy chooses from')
   flags.DEFINE_float('safety_margin', None, 'distance to keep from a region '
@@ -87,7 +90,7 @@ def experiment_from_flags() -> Experiment:
     name += datetime.datetime.now().strftime('_%Y%m%d-%H%M%S')
   enforcement = FLAGS.safety_enforcement
   if enforcement is None:
-    enforcement = bool(FLAGS.region_bounds)
+    enforcement = bool(FLAGS.region_bounds) and not FLAGS.use_absorbing_failure
   shared = {f.name for f in dataclasses.fields(Experiment)} & set(FLAGS)
   values: Dict[str, Any] = {n: FLAGS[n].value for n in shared}
   values.update(agent=agent, fixed_goal=_parse_goal(found), run_name=name,

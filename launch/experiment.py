@@ -45,6 +45,8 @@ class Experiment:
     region_bounds: regions to keep out of.
     negative_goal_repr: goals in a region get -psi(g*) rather than +0.5 psi(g*).
     stop_grad_fixed: no gradient through that substitute.
+    use_absorbing_failure: regions hold whoever enters until the episode ends;
+      instead of masking.
     safety_enforcement: keep the acting policy out of the regions.
     safety_candidates: draws the enforced policy chooses from.
     safety_margin: distance to keep; None derives it from the noise.
@@ -72,6 +74,7 @@ class Experiment:
   region_bounds: Optional[str] = None
   negative_goal_repr: bool = True
   stop_grad_fixed: bool = True
+  use_absorbing_failure: bool = False
   safety_enforcement: bool = False
   safety_candidates: int = 16
   safety_margin: Optional[float] = None
@@ -118,8 +121,10 @@ def audited_regions(experiment: Experiment) -> region_lib.Regions:
 
 def safety_mask(experiment: Experiment, spec: EnvSpec) -> SafetyMask:
   """Returns how the agent represents goals inside the regions."""
+  # Absorbing regions are learned from what happens there.
+  masked = () if experiment.use_absorbing_failure else regions(experiment)
   return SafetyMask(
-      regions(experiment), spec.goal, experiment.negative_goal_repr,
+      masked, spec.goal, experiment.negative_goal_repr,
       experiment.stop_grad_fixed)
 
 
@@ -212,9 +217,10 @@ def _safety_problems(experiment: Experiment) -> List[str]:
     found.append(f'safety_margin: got {experiment.safety_margin}, needs a '
                  'finite number, 0 or more')
   if not boxes:
-    if experiment.safety_enforcement:
-      found.append('safety_enforcement needs region_bounds')
-    return found
+    return found + [
+        f'{name} needs region_bounds'
+        for name in ('safety_enforcement', 'use_absorbing_failure')
+        if getattr(experiment, name)]
   if experiment.sample_goals:
     return found + ['region_bounds needs a fixed goal, whose representation '
                     'regions are masked with; drop sample_goals']

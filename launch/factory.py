@@ -15,6 +15,7 @@ from actors.policy import Policy
 from actors.variables import Link, VariableSource
 from envs import registry as env_registry
 from envs.spec import EnvSpec
+from envs.vector import VectorEnvironment
 from launch import experiment as experiment_lib
 from launch import run_folder
 from launch.counter import Counter
@@ -26,6 +27,7 @@ from learners.learner import Learner, LearnerConfig
 from replay.episodes import EpisodeBuffer
 from replay.pacing import Pace
 from replay.tables import table_limits, TableLimits
+from safety.absorbing import AbsorbingRegions
 from safety.enforcement import enforce
 from safety.visits import (
   InterventionObserver,
@@ -60,6 +62,16 @@ def make_spec(experiment: Experiment) -> EnvSpec:
   """Returns the facts of the training environment."""
   return env_registry.spec(
       experiment.env, experiment.sample_goals, experiment.fixed_goal)
+
+
+def make_environment(experiment: Experiment, num_envs: int, seed: int,
+                     sample_goals: bool) -> VectorEnvironment:
+  """Builds environments; regions absorb in them if so asked."""
+  environment = env_registry.make(
+      experiment.env, num_envs, seed, sample_goals, experiment.fixed_goal)
+  if not experiment.use_absorbing_failure:
+    return environment
+  return AbsorbingRegions(environment, experiment_lib.regions(experiment))
 
 
 def make_agent(experiment: Experiment) -> Agent:
@@ -118,9 +130,8 @@ def make_actor(experiment: Experiment, agent: Agent, index: int,
                generation: int, writer: EpisodeWriter, link: Link) -> Actor:
   """Builds one actor of `agent`."""
   seed = role_seed(experiment, 'actor', index, generation)
-  environment = env_registry.make(
-      experiment.env, experiment.envs_per_actor, seed, experiment.sample_goals,
-      experiment.fixed_goal)
+  environment = make_environment(
+      experiment, experiment.envs_per_actor, seed, experiment.sample_goals)
   return Actor(
       config=ActorConfig(
           pace=make_pace(experiment, agent),
@@ -140,9 +151,8 @@ def make_evaluator(experiment: Experiment, generation: int,
                    variables: VariableSource, sink: Any) -> Evaluator:
   """Builds the evaluator: fixed goal, greedy."""
   seed = role_seed(experiment, 'evaluator', 0, generation)
-  environment = env_registry.make(
-      experiment.env, experiment.eval_episodes, seed, sample_goals=False,
-      goal=experiment.fixed_goal)
+  environment = make_environment(
+      experiment, experiment.eval_episodes, seed, sample_goals=False)
   paths = PathObserver(
       environment.spec, min(NUM_PATHS, experiment.eval_episodes))
   observers = make_observers(experiment, experiment.eval_episodes)

@@ -98,6 +98,8 @@ BAD = [
     ('--region_bounds=9,7:11,9', ['region_bounds', 'holds the goal']),
     ('--visit_bounds=0,5', ['visit_bounds', "':'"]),
     ('--safety_enforcement', ['safety_enforcement', 'needs region_bounds']),
+    ('--use_absorbing_failure', [
+        'use_absorbing_failure', 'needs region_bounds']),
     (f'{REGION} --sample_goals', ['region_bounds', 'sample_goals']),
     (f'{REGION} --safety_margin=-1', ['safety_margin', '-1', '0 or more']),
     # A comparison with NaN is false, also the one that keeps a policy safe.
@@ -196,7 +198,9 @@ def test_a_flag_overrules_the_preset(build):
 
 @pytest.mark.parametrize('given, enforced', [
     ((), False), ((REGION,), True), ((REGION, '--nosafety_enforcement'), False),
-    ((REGION, '--safety_enforcement'), True)])
+    ((REGION, '--safety_enforcement'), True),
+    ((REGION, '--use_absorbing_failure'), False),
+    ((REGION, '--use_absorbing_failure', '--safety_enforcement'), True)])
 def test_regions_are_enforced_unless_told_otherwise(build, given, enforced):
   assert build(*given).safety_enforcement is enforced
 

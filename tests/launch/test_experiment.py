@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from envs import registry as env_registry
 from launch import experiment as experiment_lib
 from launch.experiment import CHANGEABLE, ConfigError, Experiment
 from learners import registry
@@ -179,3 +180,12 @@ def test_regions_are_audited_by_default():
       region_bounds='0,5:5,11', visit_bounds='1,1:2,2')) == (other,)
   assert experiment_lib.audited_regions(make(visit_bounds='1,1:2,2')) == (
       other,)
+
+
+@pytest.mark.parametrize('absorbing', [False, True])
+def test_absorbing_regions_are_not_masked(absorbing):
+  experiment = make(
+      region_bounds='0,5:5,11', use_absorbing_failure=absorbing)
+  spec = env_registry.spec('point_FourRooms')
+  mask = experiment_lib.safety_mask(experiment, spec)
+  assert mask.regions == (() if absorbing else (Box((0.0, 5.0), (5.0, 11.0)),))
