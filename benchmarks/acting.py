@@ -20,7 +20,7 @@ import numpy as np
 import portpicker
 
 from actors.variables import Link
-from benchmarks.report import machine, print_metrics, print_table
+from launch.tables import machine, print_metrics, print_table
 from launch import factory
 from launch.experiment import Experiment
 from learners.registry import ALGORITHMS

@@ -18,7 +18,7 @@ from typing import List, Optional
 
 import numpy as np
 
-from benchmarks.report import LP_RUN, machine, print_metrics, print_table
+from launch.tables import LP_RUN, machine, print_metrics, print_table
 from launch import summary
 
 _POLL_SECONDS = 0.5

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.report import machine, print_metrics, print_table
+from launch.tables import machine, print_metrics, print_table
 from envs.spec import EnvSpec
 from learners.agent import Agent
 from learners.registry import ALGORITHMS

@@ -18,7 +18,7 @@ from typing import Any, Dict, List, NamedTuple, Sequence
 from matplotlib.figure import Figure
 import numpy as np
 
-from benchmarks.report import LP_RUN, machine, print_metrics, print_table
+from launch.tables import LP_RUN, machine, print_metrics, print_table
 from launch import experiment as experiment_lib
 from launch import run_folder, summary
 from safety import visits

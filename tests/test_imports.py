@@ -113,6 +113,18 @@ def test_pure_modules_lead_to_jax_and_numpy_only(name):
   assert foreign == {}
 
 
+def test_the_tabular_agents_need_numpy_only_and_nobody_needs_them():
+  tabular = {name for name in MODULES if name.startswith('learners.tabular')}
+  assert 'learners.tabular.training' in tabular
+  for name in tabular:
+    inside, outside = reachable(name)
+    assert inside <= tabular | {'learners', 'learners.settings'}, name
+    assert set(outside) - set(sys.stdlib_module_names) <= {'numpy'}, name
+  for name in set(MODULES) - tabular:
+    if not name.startswith('launch'):
+      assert not reachable(name)[0] & tabular, name
+
+
 def test_actors_do_not_know_the_losses():
   for name in MODULES:
     if name.startswith('actors'):
@@ -138,7 +150,7 @@ def test_no_file_is_too_long(path):
 
 
 @pytest.mark.parametrize('folder', [
-    *FOLDERS, 'learners/contrastive',
+    *FOLDERS, 'learners/contrastive', 'learners/tabular',
     *(f'tests/{package}' for package in PACKAGES)])
 def test_every_folder_is_a_package(folder):
   assert os.path.isfile(os.path.join(ROOT, folder, '__init__.py'))

@@ -1,0 +1,35 @@
+"""How measurements are printed: a table for people, `metric=value` for scripts."""
+
+import os
+import platform
+from typing import Any, Mapping, Sequence
+
+LP_RUN = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+    'launch', 'lp_run.py')
+
+
+def machine() -> str:
+  """Returns processor and number of usable cores."""
+  name = platform.processor() or platform.machine()
+  try:
+    with open('/proc/cpuinfo', encoding='utf-8') as f:
+      name = next((line.split(':')[1].strip() for line in f
+                   if line.startswith('model name')), name)
+  except OSError:
+    pass  # Not Linux: the plain name will do.
+  return f'{name}, {len(os.sched_getaffinity(0))} core(s)'
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+  """Prints a Markdown table, so that it can be pasted into a document."""
+  print('| ' + ' | '.join(header) + ' |')
+  print('|' + '---|' * len(header))
+  for row in rows:
+    print('| ' + ' | '.join(str(cell) for cell in row) + ' |')
+
+
+def print_metrics(metrics: Mapping[str, float]) -> None:
+  """Prints `name=value` lines."""
+  for name, value in metrics.items():
+    print(f'{name}={value:.6g}')

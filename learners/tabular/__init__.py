@@ -1,0 +1,1 @@
+"""Tabular single-goal contrastive RL, in NumPy."""
