@@ -1,4 +1,4 @@
-"""How measurements are printed: a table for people, `metric=value` for scripts."""
+"""How measurements are printed: a Markdown table and `metric=value` lines."""
 
 import os
 import platform
