@@ -110,7 +110,8 @@ def make_pace(experiment: Experiment, agent: Agent) -> Pace:
       min_steps=agent.replay.min_steps,
       steps_per_update=(agent.replay.transitions_per_update
                         / agent.replay.samples_per_insert),
-      slack=wave,
+      # One wave must fit; with a second, nobody waits for the other's work.
+      slack=2 * wave,
       num_actors=experiment.num_actors)
 
 
@@ -170,7 +171,7 @@ def make_learner(experiment: Experiment, counts: Any,
                  save_replay: Callable[[], Any]) -> Learner:
   """Builds the learner, from the newest checkpoint if there is one."""
   run_dir = experiment_lib.run_dir(experiment)
-  return Learner(
+  learner = Learner(
       agent=make_agent(experiment),
       config=LearnerConfig(
           checkpoint_dir=run_folder.checkpoint_dir(run_dir),
@@ -179,6 +180,10 @@ def make_learner(experiment: Experiment, counts: Any,
       key=jax.random.key(role_seed(experiment, 'learner')),
       counts=counts,
       save_replay=save_replay)
+  if learner.restored_meta is None:
+    algorithm = learner_registry.ALGORITHMS[experiment.alg]
+    algorithm.on_start(experiment.agent, learner.state)
+  return learner
 
 
 def counter_arguments(experiment: Experiment) -> Dict[str, Any]:

@@ -43,8 +43,8 @@ def table_limits(replay: ReplaySpec, steps_per_item: int,
     samples_per_insert * (inserts - min_items) - samples <= error_buffer
 
   The buffer is a tenth of the minimum, like the reference's, but never less
-  than two waves of `items_in_flight` episodes, which pacing lets actors be
-  ahead. Samples are not held back once the minimum is there: the learner paces
+  than three waves of `items_in_flight` episodes: pacing lets actors be two of
+  them ahead. Samples are not held back once the minimum is there: the learner paces
   itself by what it has learned from (replay/pacing.py), while the limiter would
   count batches that were fetched and then lost with a killed learner, until
   both sides waited for each other.
@@ -64,7 +64,7 @@ def table_limits(replay: ReplaySpec, steps_per_item: int,
   min_items = max(1, replay.min_steps // steps_per_item)
   error_buffer = max(
       0.1 * min_items * samples_per_insert,
-      2 * items_in_flight * samples_per_insert)
+      3 * items_in_flight * samples_per_insert)
   return TableLimits(
       min_items=min_items,
       max_items=max(min_items, replay.max_steps // steps_per_item),

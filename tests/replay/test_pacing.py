@@ -56,7 +56,7 @@ class Simulation:
   """
 
   def __init__(self, num_actors, num_envs, episode_length, replay,
-               updates_per_call, slack_waves=1.0, seed=0):
+               updates_per_call, slack_waves=2.0, seed=0):
     self.num_envs, self.episode_length = num_envs, episode_length
     self.replay, self.updates_per_call = replay, updates_per_call
     wave = num_actors * num_envs * episode_length
@@ -192,7 +192,7 @@ def test_steps_lost_with_dead_actors_do_not_stall(name):
 @pytest.mark.parametrize('name', CASES)
 def test_a_run_may_be_resumed_any_number_of_times(name):
   run = simulation(name)
-  assert run.run(run.replay.min_steps + 4000, resuming=0.02)
+  assert run.run(run.replay.min_steps + 4000, resuming=0.05)
   # What the limiter takes for learned from is far more than what was.
   drawn = run.samples / run.replay.episodes_per_batch
   assert drawn > run.updates / run.updates_per_call + 20

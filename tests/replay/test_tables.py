@@ -43,18 +43,18 @@ def test_the_reference_preset_gives_256_samples_per_insert_of_four_rooms():
 
 
 @pytest.mark.parametrize('replay, steps_per_item, calls, in_flight, expected', [
-    # Two waves: 2 * 40 items * 256 > a tenth of the minimum.
-    (replay_spec(), 64, 64, 40, (156, 15_625, 256.0, 20_480)),
-    # A call takes 32 of 4 steps paid a step: one item of 8 steps; 2 * 1 * 32.
-    (replay_spec(32, 80, 800, 32, 4.0), 8, 1, 1, (10, 100, 32.0, 64)),
+    # Three waves: 3 * 40 items * 256 > a tenth of the minimum.
+    (replay_spec(), 64, 64, 40, (156, 15_625, 256.0, 30_720)),
+    # A call takes 32 of 4 steps paid a step: one item of 8 steps; 3 * 1 * 32.
+    (replay_spec(32, 80, 800, 32, 4.0), 8, 1, 1, (10, 100, 32.0, 96)),
     # Half an item is paid for by 3 samples: 6 an item; 0.1 * 200 * 6 = 120.
     (replay_spec(3, 1600, 1600, 8, 2.0), 8, 1, 2, (200, 200, 6.0, 120)),
     # Fractions round down, but something must be there to be sampled.
-    (replay_spec(1, 7, 7, 8, 1.0), 8, 1, 1, (1, 1, 1.0, 2)),
-    (replay_spec(1, 23, 39, 8, 1.0), 8, 1, 1, (2, 4, 1.0, 2)),
-    # 2.5 an item, 0.1 * 100 * 2.5 = 25; 2 * 13 * 2.5 = 65 is the largest.
-    (replay_spec(5, 1000, 5000, 20, 1.0), 10, 1, 13, (100, 500, 2.5, 65)),
-    (replay_spec(1, 1000, 5000, 28, 1.0), 10, 1, 31, (100, 500, 1 / 2.8, 23)),
+    (replay_spec(1, 7, 7, 8, 1.0), 8, 1, 1, (1, 1, 1.0, 3)),
+    (replay_spec(1, 23, 39, 8, 1.0), 8, 1, 1, (2, 4, 1.0, 3)),
+    # 2.5 an item, 0.1 * 100 * 2.5 = 25; 3 * 13 * 2.5 = 97.5 is the largest.
+    (replay_spec(5, 1000, 5000, 20, 1.0), 10, 1, 13, (100, 500, 2.5, 98)),
+    (replay_spec(1, 1000, 5000, 28, 1.0), 10, 1, 31, (100, 500, 1 / 2.8, 34)),
 ])
 def test_limits_by_hand(replay, steps_per_item, calls, in_flight, expected):
   limits = tables.table_limits(replay, steps_per_item, calls, in_flight)
