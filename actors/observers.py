@@ -42,9 +42,10 @@ class DistanceObserver:
   """Distance between goal and reached goal entries: first, last, least."""
 
   def __init__(self, spec: EnvSpec, num_envs: int):
-    """Measures in the goal space of `spec`."""
-    self._obs_dim = spec.obs_dim
-    self._goal_indices = list(spec.goal_indices)
+    """Measures the goal entries that success in `spec` is about."""
+    measured = spec.success_indices or range(spec.goal_dim)
+    self._reached = [spec.goal_indices[i] for i in measured]
+    self._wanted = [spec.obs_dim + i for i in measured]
     self._initial = np.zeros(num_envs)
     self._current = np.zeros(num_envs)
     self._least = np.zeros(num_envs)
@@ -73,9 +74,8 @@ class DistanceObserver:
 
   def _distance(self, step: Step) -> np.ndarray:
     observation = step.timestep.observation
-    reached = observation[:, self._goal_indices]
-    goal = observation[:, self._obs_dim:]
-    return np.linalg.norm(reached - goal, axis=-1)
+    return np.linalg.norm(
+        observation[:, self._reached] - observation[:, self._wanted], axis=-1)
 
 
 class PathObserver:

@@ -20,9 +20,9 @@ import numpy as np
 import portpicker
 
 from actors.variables import Link
-from launch.tables import machine, print_metrics, print_table
 from launch import factory
 from launch.experiment import Experiment
+from launch.tables import machine, print_metrics, print_table
 from learners.registry import ALGORITHMS
 from replay import tables
 from replay.episodes import ReverbWriter

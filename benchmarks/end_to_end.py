@@ -18,8 +18,8 @@ from typing import List, Optional
 
 import numpy as np
 
-from launch.tables import LP_RUN, machine, print_metrics, print_table
 from launch import summary
+from launch.tables import LP_RUN, machine, print_metrics, print_table
 
 _POLL_SECONDS = 0.5
 _STOP_SECONDS = 90.0

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from launch.tables import machine, print_metrics, print_table
 from envs.spec import EnvSpec
+from launch.tables import machine, print_metrics, print_table
 from learners.agent import Agent
 from learners.registry import ALGORITHMS
 

@@ -10,8 +10,8 @@ from typing import Any, Callable, Dict, List
 
 import numpy as np
 
-from benchmarks.report import machine, print_metrics, print_table
 from envs.sawyer import Sawyer, TASKS
+from launch.tables import machine, print_metrics, print_table
 
 # Meta-World's observation: hand, gripper, object, its past, and the target.
 _OBSERVATION_DIM = 39
@@ -24,10 +24,11 @@ def scripted_policy(name: str) -> Callable[[Sawyer, np.ndarray], np.ndarray]:
     SawyerBoxCloseV3Policy,
     SawyerPegInsertionSideV3Policy,
   )
-  policy: Any = {
+  policies: Dict[str, Callable[[], Any]] = {
       'sawyer_bin': SawyerBinPickingV3Policy,
       'sawyer_box': SawyerBoxCloseV3Policy,
-      'sawyer_peg': SawyerPegInsertionSideV3Policy}[name]()
+      'sawyer_peg': SawyerPegInsertionSideV3Policy}
+  policy = policies[name]()
 
   def act(env: Sawyer, observation: np.ndarray) -> np.ndarray:
     seen = np.zeros(_OBSERVATION_DIM)
@@ -71,7 +72,7 @@ def step_rate(name: str, num_envs: int, seconds: float) -> float:
 def main() -> None:
   """Measures and prints."""
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('--episodes', type=int, default=20)
+  parser.add_argument('--episodes', type=int, default=50)
   parser.add_argument('--num_envs', type=int, default=4)
   parser.add_argument('--seconds', type=float, default=5.0)
   args = parser.parse_args()

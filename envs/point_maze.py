@@ -138,7 +138,8 @@ class PointMaze:
                seed: int = 0,
                sample_goals: bool = False,
                goal: Optional[Sequence[float]] = None,
-               start: Optional[Sequence[float]] = None):
+               start: Optional[Sequence[float]] = None,
+               jitter: bool = True):
     """Builds the mazes.
 
     Args:
@@ -148,9 +149,10 @@ class PointMaze:
       sample_goals: draw start and goal uniformly from free cells each episode.
       goal: overrides the layout's goal.
       start: overrides the layout's start.
+      jitter: start near the fixed start rather than on it.
     """
     self.num_envs = num_envs
-    self.spec = maze_spec(layout_name, sample_goals, goal, start)
+    self.spec = maze_spec(layout_name, sample_goals, goal, start, jitter)
     self._walls = LAYOUTS[layout_name].walls
     self._free_cells = np.argwhere(~self._walls)
     self._rng = np.random.default_rng(seed)
@@ -212,7 +214,7 @@ class PointMaze:
     pending = np.ones(num, bool)
     for _ in range(MAX_JITTER_DRAWS):
       draws = np.array(self.spec.start) + self._rng.uniform(
-          -START_JITTER, START_JITTER, (num, 2))
+          -self.spec.start_jitter, self.spec.start_jitter, (num, 2))
       accepted = pending & ~blocked(np, self._walls, draws[:, 0], draws[:, 1])
       positions[accepted] = draws[accepted]
       pending &= ~accepted
@@ -238,7 +240,8 @@ class PointMaze:
 def maze_spec(layout_name: str,
               sample_goals: bool = False,
               goal: Optional[Sequence[float]] = None,
-              start: Optional[Sequence[float]] = None) -> EnvSpec:
+              start: Optional[Sequence[float]] = None,
+              jitter: bool = True) -> EnvSpec:
   """Returns the static facts of one point maze.
 
   Args:
@@ -246,6 +249,7 @@ def maze_spec(layout_name: str,
     sample_goals: whether start and goal are drawn each episode.
     goal: overrides the layout's goal.
     start: overrides the layout's start.
+    jitter: whether episodes start near the fixed start rather than on it.
   """
   layout = LAYOUTS[layout_name]
   height, width = layout.walls.shape
@@ -270,7 +274,7 @@ def maze_spec(layout_name: str,
       success_radius=SUCCESS_RADIUS,
       start=fixed(start, layout.start),
       goal=fixed(goal, layout.goal),
-      start_jitter=START_JITTER,
+      start_jitter=START_JITTER if jitter else 0.0,
       action_noise=ACTION_NOISE,
       position_noise=ACTION_NOISE * SUBSTEP_SIZE * NUM_SUBSTEPS,
       position_path=position_path,

@@ -5,7 +5,7 @@ import difflib
 import functools
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from envs import point_maze
+from envs import point_features, point_maze, sawyer
 from envs.spec import EnvSpec
 from envs.vector import VectorEnvironment
 
@@ -31,8 +31,24 @@ def _point_maze(layout_name: str) -> Entry:
       walls=point_maze.LAYOUTS[layout_name].walls)
 
 
+def _feature_maze(layout_name: str) -> Entry:
+  return Entry(
+      make=functools.partial(point_features.FeatureMaze, layout_name),
+      spec=functools.partial(point_features.feature_spec, layout_name),
+      walls=point_maze.LAYOUTS[layout_name].walls)
+
+
+def _sawyer(name: str) -> Entry:
+  return Entry(
+      make=functools.partial(sawyer.Sawyer, name),
+      spec=functools.partial(sawyer.sawyer_spec, name))
+
+
 ENVIRONMENTS: Dict[str, Entry] = {
     **{f'point_{name}': _point_maze(name) for name in point_maze.LAYOUTS},
+    **{f'random_point_{name}': _feature_maze(name)
+       for name in point_maze.LAYOUTS},
+    **{name: _sawyer(name) for name in sawyer.TASKS},
 }
 
 

@@ -30,6 +30,7 @@ class EnvSpec:
     position_noise: standard deviation of one step's position noise, per axis.
     position_path: noise-free one-step position model, or None if unknown.
     bounds: lower and upper corner of the space positions live in, or None.
+    success_indices: goal entries whose distance is measured; None means all.
   """
   name: str
   obs_dim: int
@@ -45,6 +46,7 @@ class EnvSpec:
   position_noise: float = 0.0
   position_path: Optional[PositionPath] = None
   bounds: Optional[Tuple[Tuple[float, ...], Tuple[float, ...]]] = None
+  success_indices: Optional[Tuple[int, ...]] = None
 
   @property
   def goal_dim(self) -> int:
@@ -55,3 +57,11 @@ class EnvSpec:
   def observation_dim(self) -> int:
     """Number of entries in an observation: state and goal."""
     return self.obs_dim + self.goal_dim
+
+  @property
+  def goal_position(self) -> Optional[Tuple[float, ...]]:
+    """The (x, y) position of the fixed goal, or None when it is sampled."""
+    if self.goal is None:
+      return None
+    return tuple(self.goal[self.goal_indices.index(i)]
+                 for i in self.position_indices)

@@ -1,6 +1,6 @@
 """Many environments in one step: the interface, and ways to and from it."""
 
-from typing import Protocol, Sequence
+from typing import Protocol, runtime_checkable, Sequence
 
 import dm_env
 from dm_env import specs
@@ -33,6 +33,15 @@ class VectorEnvironment(Protocol):
 
   def action_spec(self) -> specs.BoundedArray:
     """Spec of one environment's action."""
+    ...
+
+
+@runtime_checkable
+class Drawable(Protocol):
+  """A vector environment that can be looked at."""
+
+  def render(self) -> np.ndarray:
+    """Draws the first environment, `[H, W, 3]` uint8."""
     ...
 
 

@@ -175,6 +175,7 @@ _PARSERS: Dict[Any, Tuple[Callable[[str], Any], str]] = {
     int: (int, 'a whole number'),
     float: (float, 'a number'),
     str: (str, 'a text'),
+    Optional[str]: (str, 'a text'),
     Optional[float]: (_parse_number_or_none, "a number or 'none'"),
     Tuple[int, ...]: (_parse_integers, "whole numbers like '256,256'"),
 }

@@ -180,6 +180,7 @@ def problems(experiment: Experiment) -> List[str]:
     found += goal_problems
     if not unreadable and not goal_problems:
       found += _safety_problems(experiment)
+      found += _agent_problems(experiment)
   return found
 
 
@@ -221,16 +222,28 @@ def _safety_problems(experiment: Experiment) -> List[str]:
         f'{name} needs region_bounds'
         for name in ('safety_enforcement', 'use_absorbing_failure')
         if getattr(experiment, name)]
-  if experiment.sample_goals:
-    return found + ['region_bounds needs a fixed goal, whose representation '
-                    'regions are masked with; drop sample_goals']
   spec = env_registry.spec(
       experiment.env, experiment.sample_goals, experiment.fixed_goal)
+  if spec.goal is None:
+    remedy = 'drop sample_goals' if experiment.sample_goals else (
+        'give fixed_goal')
+    return found + ['region_bounds needs a fixed goal, whose representation '
+                    f'regions are masked with; {remedy}']
   if experiment.safety_enforcement and spec.position_path is None:
     found.append(f'safety_enforcement: {experiment.env} has no position model; '
                  'use --nosafety_enforcement to mask only')
   return found + [f'region_bounds: {p}' for p in region_lib.problems_with(
-      boxes, spec.start, spec.goal, spec.start_jitter)]
+      boxes, spec.start, spec.goal_position, spec.start_jitter)]
+
+
+def _agent_problems(experiment: Experiment) -> List[str]:
+  """Lists what the algorithm's settings need of the environment."""
+  if experiment.alg not in learner_registry.ALGORITHMS:
+    return []
+  spec = env_registry.spec(
+      experiment.env, experiment.sample_goals, experiment.fixed_goal)
+  return learner_registry.ALGORITHMS[experiment.alg].environment_problems(
+      experiment.agent, spec, safety_mask(experiment, spec))
 
 
 def flat_settings(experiment: Experiment) -> Dict[str, Any]:

@@ -137,9 +137,12 @@ def similarity_map(run: Run, state: Any) -> GoalSimilarity:
   algorithm = learner_registry.ALGORITHMS[run.experiment.alg]
   if algorithm.goal_similarity is None:
     raise Missing(f'{run.experiment.alg} does not represent goals')
-  similarity = algorithm.goal_similarity(
-      run.experiment.agent, run.spec,
-      experiment_lib.safety_mask(run.experiment, run.spec), state, points)
+  try:
+    similarity = algorithm.goal_similarity(
+        run.experiment.agent, run.spec,
+        experiment_lib.safety_mask(run.experiment, run.spec), state, points)
+  except ValueError as e:
+    raise Missing(str(e)) from e
   images = np.full((len(similarity), *walls.shape), np.nan)
   images[:, ~walls] = similarity
   return GoalSimilarity(*images)

@@ -18,9 +18,9 @@ from typing import Any, Dict, List, NamedTuple, Sequence
 from matplotlib.figure import Figure
 import numpy as np
 
-from launch.tables import LP_RUN, machine, print_metrics, print_table
 from launch import experiment as experiment_lib
 from launch import run_folder, summary
+from launch.tables import LP_RUN, machine, print_metrics, print_table
 from safety import visits
 
 CONTROL = 'control'

@@ -3,10 +3,11 @@
 import dataclasses
 from typing import Any, Callable, Dict, List, Mapping, Optional, Type
 
-from learners.agent import Agent, GoalSimilarity
+from learners.agent import Agent, GoalSimilarity, State
 from learners.contrastive import agent as contrastive_agent
 from learners.contrastive import analysis as contrastive_analysis
 from learners.contrastive import config as contrastive_config
+from learners.contrastive import requirements as contrastive_requirements
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +22,9 @@ class Algorithm:
     presets: preset names and the values they set.
     goal_similarity: `(config, env_spec, safety_mask, state, points [K, P]) ->
       GoalSimilarity`, for figures; None where goals have no representation.
+    environment_problems: `(config, env_spec, safety_mask) -> sentences`, what
+      the settings need that the environment has not.
+    on_start: `(config, state)`, called with the state a new run starts from.
   """
   config_class: Type[Any]
   configure: Callable[[str, str, Dict[str, Any]], Any]
@@ -28,6 +32,8 @@ class Algorithm:
   make_agent: Callable[..., Agent]
   presets: Mapping[str, Mapping[str, Any]]
   goal_similarity: Optional[Callable[..., GoalSimilarity]] = None
+  environment_problems: Callable[..., List[str]] = lambda *args: []
+  on_start: Callable[[Any, State], None] = lambda config, state: None
 
 
 CONTRASTIVE = Algorithm(
@@ -36,7 +42,9 @@ CONTRASTIVE = Algorithm(
     problems=contrastive_config.problems,
     make_agent=contrastive_agent.make_agent,
     presets=contrastive_config.PRESETS,
-    goal_similarity=contrastive_analysis.goal_similarity)
+    goal_similarity=contrastive_analysis.goal_similarity,
+    environment_problems=contrastive_requirements.problems,
+    on_start=contrastive_agent.save_init_weight)
 
 ALGORITHMS: Dict[str, Algorithm] = {
     **{name: CONTRASTIVE for name in contrastive_config.VARIANTS},

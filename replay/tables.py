@@ -43,11 +43,11 @@ def table_limits(replay: ReplaySpec, steps_per_item: int,
     samples_per_insert * (inserts - min_items) - samples <= error_buffer
 
   The buffer is a tenth of the minimum, like the reference's, but never less
-  than three waves of `items_in_flight` episodes: pacing lets actors be two of
-  them ahead. Samples are not held back once the minimum is there: the learner paces
-  itself by what it has learned from (replay/pacing.py), while the limiter would
-  count batches that were fetched and then lost with a killed learner, until
-  both sides waited for each other.
+  than three waves of `items_in_flight` episodes: one that pacing lets actors be
+  ahead, one under way, one for rounding. Samples are not held back once the
+  minimum is there: the learner paces itself by what it has learned from
+  (replay/pacing.py), while the limiter would count batches that were fetched
+  and then lost with a killed learner, until both sides waited for each other.
 
   Args:
     replay: what the agent needs.

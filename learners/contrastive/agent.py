@@ -1,5 +1,6 @@
 """The contrastive agent: networks and losses assembled into an `Agent`."""
 
+import dataclasses
 from typing import Any, Callable, NamedTuple, Tuple
 
 import jax
@@ -9,12 +10,11 @@ import optax
 from actors import policy as policy_lib
 from envs.spec import EnvSpec
 from learners.agent import Agent, Batch, Column, Metrics, ReplaySpec
+from learners.contrastive import ablations, losses, policies, rows, weights
 from learners.contrastive import config as config_lib
-from learners.contrastive import losses
 from learners.contrastive import networks as networks_lib
 from learners.contrastive.config import ContrastiveConfig
 from learners.contrastive.networks import Networks
-from replay import relabel
 from safety import masking
 from safety.masking import SafetyMask
 
@@ -24,12 +24,13 @@ class TrainingState(NamedTuple):
 
   Attributes:
     policy_params: of the actor network.
-    critic_params: of phi and psi.
+    critic_params: of phi and psi, or of a monolithic critic.
     target_params: Polyak average of `critic_params`; () unless td.
     policy_opt: Adam state of the actor.
     critic_opt: Adam state of the critic.
     log_alpha: scalar log entropy weight; only read when it adapts.
     alpha_opt: Adam state of `log_alpha`.
+    steps: int32 scalar, SGD steps done.
     key: source of all randomness in learning.
   """
   policy_params: Any
@@ -39,14 +40,28 @@ class TrainingState(NamedTuple):
   critic_opt: Any
   log_alpha: jax.Array
   alpha_opt: Any
+  steps: jax.Array
   key: jax.Array
 
 
-def make_networks(config: ContrastiveConfig, spec: EnvSpec) -> Networks:
-  """Returns the networks of one agent in one environment."""
-  return networks_lib.make_networks(
+def make_networks(config: ContrastiveConfig, spec: EnvSpec,
+                  mask: SafetyMask = SafetyMask()) -> Networks:
+  """Returns the networks of one agent in one environment.
+
+  Goals are masked first and normalised then, so that masked ones have the
+  length of others.
+  """
+  networks = networks_lib.make_networks(
       spec.obs_dim, spec.goal_dim, spec.action_dim, config.hidden_layer_sizes,
-      config.repr_dim, num_critics=2 if config.twin_q else 1)
+      config.repr_dim, num_critics=2 if config.twin_q else 1,
+      residual=config.use_residual_mlp,
+      head_scale=config.cold_q_scale if config.cold_q_init else None,
+      monolithic=config.monolithic_critic)
+  networks = dataclasses.replace(
+      networks, encode_goal=masked_goal_encoder(networks, spec, mask))
+  if config.repr_norm:
+    networks = networks_lib.normalised(networks, config.repr_temperature)
+  return networks
 
 
 def masked_goal_encoder(
@@ -77,8 +92,7 @@ def masked_goal_encoder(
 def make_agent(config: ContrastiveConfig, spec: EnvSpec,
                mask: SafetyMask = SafetyMask()) -> Agent:
   """Builds the agent for one environment."""
-  networks = make_networks(config, spec)
-  encode_goal = masked_goal_encoder(networks, spec, mask)
+  networks = make_networks(config, spec, mask)
   critic_optimizer = optax.adam(config.learning_rate, eps=config.adam_epsilon)
   policy_optimizer = optax.adam(
       config.actor_learning_rate, eps=config.adam_epsilon)
@@ -88,24 +102,29 @@ def make_agent(config: ContrastiveConfig, spec: EnvSpec,
   def init(key):
     key_networks, key_state = jax.random.split(key)
     policy_params, critic_params = networks.init(key_networks)
-    # A copy, so that both can be donated to the update.
-    target = jax.tree.map(jnp.copy, critic_params)
+    if config.init_weight is not None:
+      critic_params = weights.load(config.init_weight, critic_params)
     log_alpha = jnp.zeros(())
     return TrainingState(
+        **unlearned(policy_params, critic_params),
+        log_alpha=log_alpha,
+        alpha_opt=alpha_optimizer.init(log_alpha),
+        steps=jnp.zeros((), jnp.int32),
+        key=key_state)
+
+  def unlearned(policy_params, critic_params):
+    # A copy, so that both can be donated to the update.
+    target = jax.tree.map(jnp.copy, critic_params)
+    return dict(
         policy_params=policy_params,
         critic_params=critic_params,
         target_params=target if config_lib.uses_td(config) else (),
         policy_opt=policy_optimizer.init(policy_params),
-        critic_opt=critic_optimizer.init(critic_params),
-        log_alpha=log_alpha,
-        alpha_opt=alpha_optimizer.init(log_alpha),
-        key=key_state)
+        critic_opt=critic_optimizer.init(critic_params))
 
   def sgd_step(state, episodes):
     key, key_batch, key_critic, key_actor = jax.random.split(state.key, 4)
-    batch = relabel.sample_transitions(
-        key_batch, episodes, config.batch_size, config.discount, spec.obs_dim,
-        spec.goal_indices)
+    batch = rows.sample(key_batch, episodes, state.steps, config, spec)
 
     critic_grad = jax.value_and_grad(critic_objective, has_aux=True)
     (critic_loss, logits), critic_grads = critic_grad(
@@ -123,7 +142,7 @@ def make_agent(config: ContrastiveConfig, spec: EnvSpec,
         policy_params=optax.apply_updates(state.policy_params, policy_updates),
         critic_params=optax.apply_updates(state.critic_params, critic_updates),
         policy_opt=policy_opt, critic_opt=critic_opt,
-        key=key)
+        steps=state.steps + 1, key=key)
     metrics = {'critic_loss': critic_loss, 'actor_loss': actor_loss,
                **losses.critic_metrics(logits)}
     if config_lib.uses_td(config):
@@ -132,21 +151,29 @@ def make_agent(config: ContrastiveConfig, spec: EnvSpec,
     if config_lib.adapts_entropy(config):
       new_state, alpha_metrics = alpha_step(state, new_state, log_probs)
       metrics.update(alpha_metrics)
+    if config.weight_reset_interval:
+      new_state = reset_when_due(new_state)
     return new_state, metrics
 
   def critic_objective(critic_params, state, batch, key):
-    goal = critic_goals(config, spec, batch)
+    goal = rows.critic_goals(config, spec, batch)
     phi = networks.encode_state(critic_params, batch.state, batch.action)
-    psi = encode_goal(critic_params, goal)
-    logits = networks_lib.all_pairs(phi, psi)
+    psi = networks.encode_goal(critic_params, goal)
+    logits = networks.compare_all(critic_params, phi, psi)
+    if config.backward_loss:
+      return losses.backward_cpc_loss(logits, config.logsumexp_penalty), logits
     if config.loss == 'cpc':
-      return losses.cpc_loss(logits, config.logsumexp_penalty), logits
+      negatives = ablations.extra_negatives(
+          config, spec, networks, critic_params, batch, state.steps, key)
+      return losses.cpc_loss(
+          logits, config.logsumexp_penalty, negatives), logits
     if config.loss == 'nce':
       return losses.nce_loss(logits), logits
     weight = next_weight(state, batch, jnp.roll(goal, -1, axis=0), key)
     td = losses.td_loss if config.loss == 'td' else losses.td_mc_loss
-    loss = td(networks_lib.similarity(phi, psi),
-              networks_lib.similarity(phi, jnp.roll(psi, -1, axis=0)),
+    rolled = jnp.roll(psi, -1, axis=0)
+    loss = td(networks.compare(critic_params, phi, psi),
+              networks.compare(critic_params, phi, rolled),
               weight, config.discount)
     return loss, logits
 
@@ -154,17 +181,18 @@ def make_agent(config: ContrastiveConfig, spec: EnvSpec,
     action = networks_lib.sample(key, networks.actor(
         state.policy_params, batch.next_state, negative_goal))
     phi = networks.encode_state(state.target_params, batch.next_state, action)
-    psi = encode_goal(state.target_params, negative_goal)
-    return losses.importance_weight(networks_lib.similarity(phi, psi))
+    psi = networks.encode_goal(state.target_params, negative_goal)
+    return losses.importance_weight(
+        networks.compare(state.target_params, phi, psi))
 
   def actor_objective(policy_params, state, batch, key):
-    current_psi = encode_goal(state.critic_params, batch.goal)
-    observed, goal, psi = actor_rows(
+    current_psi = networks.encode_goal(state.critic_params, batch.goal)
+    observed, goal, psi = rows.actor_rows(
         config.random_goals, batch.state, batch.goal, current_psi)
     distribution = networks.actor(policy_params, observed, goal)
     action = networks_lib.sample(key, distribution)
     phi = networks.encode_state(state.critic_params, observed, action)
-    q_values = networks_lib.similarity(phi, psi)
+    q_values = networks.compare(state.critic_params, phi, psi)
     loss = losses.actor_loss(q_values)
     if config.entropy_coefficient == 0.0:
       # No bonus at all, so log-probabilities are not paid for.
@@ -183,6 +211,16 @@ def make_agent(config: ContrastiveConfig, spec: EnvSpec,
                'entropy_mean': -jnp.mean(log_probs)}
     return new_state._replace(log_alpha=log_alpha, alpha_opt=alpha_opt), metrics
 
+  def reset_when_due(state):
+    key, key_reset = jax.random.split(state.key)
+
+    def reset(state):
+      return state._replace(**unlearned(*networks.init(key_reset)))
+
+    return jax.lax.cond(
+        state.steps % config.weight_reset_interval == 0, reset,
+        lambda state: state, state._replace(key=key))
+
   def update(state: TrainingState,
              episodes: Batch) -> Tuple[TrainingState, Metrics]:
     def body(carry, _):
@@ -191,24 +229,28 @@ def make_agent(config: ContrastiveConfig, spec: EnvSpec,
         body, state, None, length=config.num_sgd_steps_per_step)
     return state, jax.tree.map(jnp.mean, metrics)
 
-  def act_sample(params, observation, key):
-    return networks_lib.sample(key, networks.actor(
-        params, *split_observation(spec, observation)))
-
-  def act_mode(params, observation, key):
-    del key
-    return networks_lib.mode(networks.actor(
-        params, *split_observation(spec, observation)))
+  if config.Q_max:
+    policy = eval_policy = policies.critic_policy(networks, spec)
+  else:
+    policy = policies.sampling_policy(networks, spec)
+    eval_policy = policies.mode_policy(networks, spec)
 
   return Agent(
       init=init,
       update=update,
-      variables=lambda state: state.policy_params,
-      policy=policy_lib.stateless_policy(act_sample),
-      eval_policy=policy_lib.stateless_policy(act_mode),
+      variables=lambda state: (
+          state.critic_params if config.Q_max else state.policy_params),
+      policy=policy,
+      eval_policy=eval_policy,
       warmup_policy=policy_lib.uniform_policy(spec.action_dim),
       replay=replay_spec(config, spec),
       updates_per_call=config.num_sgd_steps_per_step)
+
+
+def save_init_weight(config: ContrastiveConfig, state: TrainingState) -> None:
+  """Writes the critic a run starts with, if the settings ask for it."""
+  if config.save_init_weight is not None:
+    weights.save(config.save_init_weight, state.critic_params)
 
 
 def replay_spec(config: ContrastiveConfig, spec: EnvSpec) -> ReplaySpec:
@@ -231,45 +273,3 @@ def replay_spec(config: ContrastiveConfig, spec: EnvSpec) -> ReplaySpec:
       max_steps=config.max_replay_size,
       transitions_per_update=config.batch_size,
       samples_per_insert=config.samples_per_insert)
-
-
-def split_observation(spec: EnvSpec,
-                      observation: jax.Array) -> Tuple[jax.Array, jax.Array]:
-  """Splits `[B, S + G]` into state `[B, S]` and goal `[B, G]`."""
-  return observation[:, :spec.obs_dim], observation[:, spec.obs_dim:]
-
-
-def critic_goals(config: ContrastiveConfig, spec: EnvSpec,
-                 batch: relabel.Transitions) -> jax.Array:
-  """Returns each row's positive goal `[B, G]`: a future, or the next state."""
-  if not config_lib.uses_td(config):
-    return batch.goal
-  next_goal = batch.next_state[:, jnp.array(spec.goal_indices)]
-  if config.loss == 'td':
-    return next_goal
-  num = losses.num_next_state_rows(batch.goal.shape[0], config.discount)
-  return jnp.concatenate([next_goal[:num], batch.goal[num:]])
-
-
-def actor_rows(random_goals: float, state: jax.Array, goal: jax.Array,
-               psi: jax.Array) -> Tuple[jax.Array, jax.Array, jax.Array]:
-  """Pairs states with goals for the actor loss.
-
-  Args:
-    random_goals: 0 pairs each state with its own goal, 1 with the row before,
-      0.5 does both and doubles the batch.
-    state: `[B, S]`.
-    goal: `[B, G]`.
-    psi: `[B, N, C]`, representations of `goal`.
-
-  Returns:
-    States, goals and representations with B or 2B rows.
-  """
-  rolled_goal, rolled_psi = jnp.roll(goal, 1, axis=0), jnp.roll(psi, 1, axis=0)
-  if random_goals == 0.0:
-    return state, goal, psi
-  if random_goals == 1.0:
-    return state, rolled_goal, rolled_psi
-  return (jnp.concatenate([state, state]),
-          jnp.concatenate([goal, rolled_goal]),
-          jnp.concatenate([psi, rolled_psi]))

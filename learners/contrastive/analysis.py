@@ -5,11 +5,7 @@ import numpy as np
 
 from envs.spec import EnvSpec
 from learners.agent import GoalSimilarity
-from learners.contrastive.agent import (
-  make_networks,
-  masked_goal_encoder,
-  TrainingState,
-)
+from learners.contrastive.agent import make_networks, TrainingState
 from learners.contrastive.config import ContrastiveConfig
 from safety.masking import SafetyMask
 
@@ -18,8 +14,8 @@ def goal_similarity(config: ContrastiveConfig, spec: EnvSpec, mask: SafetyMask,
                     state: TrainingState, points: np.ndarray) -> GoalSimilarity:
   """Compares psi of each point, taken as a goal, with psi(g*).
 
-  Psi is the one goals are represented with in learning: under the mask. With
-  several critics it is the first one's.
+  Psi is the one goals are represented with in learning: under the mask, and
+  normalised if it is there. With several critics it is the first one's.
 
   Args:
     config: of the agent.
@@ -30,7 +26,9 @@ def goal_similarity(config: ContrastiveConfig, spec: EnvSpec, mask: SafetyMask,
   """
   if spec.goal is None:
     raise ValueError(f'{spec.name} has no fixed goal to compare with')
-  encode = masked_goal_encoder(make_networks(config, spec), spec, mask)
+  if config.monolithic_critic:
+    raise ValueError('a monolithic critic has no representations to compare')
+  encode = make_networks(config, spec, mask).encode_goal
 
   def psi(goals):
     goals = jnp.asarray(goals, jnp.float32)

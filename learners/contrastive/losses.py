@@ -4,7 +4,7 @@ Eysenbach et al. 2022 (CPC, NCE, NCE + C-learning) and 2021 (C-learning);
 single-goal use: Liu et al. 2024.
 """
 
-from typing import Dict, Tuple
+from typing import Dict, Optional, Tuple
 
 import jax
 import jax.numpy as jnp
@@ -19,21 +19,44 @@ def _check_square(logits: jax.Array) -> None:
     raise ValueError(f'expected logits [B, B, C], got {logits.shape}')
 
 
-def cpc_loss(logits: jax.Array, logsumexp_penalty: float) -> jax.Array:
+def cpc_loss(logits: jax.Array, logsumexp_penalty: float,
+             negatives: Optional[jax.Array] = None) -> jax.Array:
   """Forward InfoNCE: each row must pick its own column among all columns.
 
   Args:
     logits: `[B, B, C]`, C critics.
     logsumexp_penalty: weight of the squared log-partition of each row.
+    negatives: `[B, K, C]`, K more columns that are no row's own. One of -inf
+      counts for nothing.
 
   Returns:
     Scalar: mean over rows and critics.
   """
   _check_square(logits)
-  log_partition = jax.nn.logsumexp(logits, axis=1)           # [B, C]
+  columns = logits
+  if negatives is not None:
+    if negatives.ndim != 3 or negatives.shape[::2] != logits.shape[::2]:
+      raise ValueError('expected negatives [B, K, C] for logits '
+                       f'{logits.shape}, got {negatives.shape}')
+    columns = jnp.concatenate([logits, negatives], axis=1)
+  log_partition = jax.nn.logsumexp(columns, axis=1)          # [B, C]
   positive = jnp.diagonal(logits, axis1=0, axis2=1).T        # [B, C]
   return jnp.mean(
       log_partition - positive + logsumexp_penalty * log_partition**2)
+
+
+def backward_cpc_loss(logits: jax.Array,
+                      logsumexp_penalty: float) -> jax.Array:
+  """Backward InfoNCE: each column must pick its own row among all rows.
+
+  Args:
+    logits: `[B, B, C]`.
+    logsumexp_penalty: weight of the squared log-partition of each column.
+
+  Returns:
+    Scalar: mean over columns and critics.
+  """
+  return cpc_loss(jnp.swapaxes(logits, 0, 1), logsumexp_penalty)
 
 
 def nce_loss(logits: jax.Array) -> jax.Array:

@@ -1,5 +1,7 @@
 """Success, return, length, distance and paths, worked out by hand."""
 
+import dataclasses
+
 import dm_env
 import numpy as np
 
@@ -145,3 +147,14 @@ def test_paths_do_not_change_with_the_environment_s_arrays():
       observer.observe(step)
     observations.fill(5.0)
   assert observer.paths().tolist() == [[[1.0, 1.0]], [[5.0, 5.0]]]
+
+
+def test_the_distance_is_measured_where_success_is():
+  # The second goal entry is x; y, wherever it is, does not count.
+  observer = DistanceObserver(
+      dataclasses.replace(SPEC, success_indices=(1,)), 1)
+  feed(observer, [FIRST], observations=[place(3, 40, (-90, 1))], reset=True)
+  feed(observer, [LAST], observations=[place(-4, 7, (-90, 1))])
+  assert finished(observer, 0) == {
+      'init_dist': [2.0], 'final_dist': [5.0], 'delta_dist': [-3.0],
+      'min_dist': [2.0]}

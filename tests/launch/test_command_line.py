@@ -111,6 +111,20 @@ BAD = [
     ('--eval_interval=nan', ['eval_interval', 'nan']),
     ('--samples_per_insert=inf', ['samples_per_insert', 'inf']),
     ('--learning_rate=inf', ['learning_rate', 'inf']),
+    ('--goal_neg_actor_steps=5000', [
+        'goal_neg_actor_steps', '5000', 'min_replay_size (10000)']),
+    ('--goal_neg_actor_steps=20000 --alg=contrastive_nce', [
+        'goal_neg_actor_steps', '20000', 'nce', 'contrastive_cpc']),
+    ('--goal_neg_actor_steps=20000 --sample_goals', [
+        'goal_neg_actor_steps', '20000', 'fixed goal', 'sample_goals']),
+    (f'--monolithic_critic=true {REGION}', [
+        'monolithic_critic', 'region_bounds', 'drop one']),
+    ('--repr_temperature=0.1', ['repr_temperature', '0.1', 'repr_norm']),
+    ('--init_weight=nowhere.npz', ['init_weight', "'nowhere.npz'", 'a file']),
+    (f'--init_weight={__file__}', ['init_weight', __file__, 'no .npz archive']),
+    ('--save_init_weight=no/such/critic.npz', [
+        'save_init_weight', 'no/such/critic.npz', 'folder']),
+    ('--Q_max=yes', ['Q_max', "'yes'", 'true or false']),
     ('--num_step=5', ['num_step', 'num_steps']),
     ('--num_steps=many', ['num_steps', 'many']),
     ('--loss=td', ['loss']),
@@ -140,6 +154,8 @@ def test_bad_flags_are_refused_with_what_to_do(build, given, words):
     ('--batch_size=a --num_steps=0', ['batch_size', 'num_steps']),
     ('--env=point_FourRoom --batch_size=a', ['env', 'batch_size']),
     ('--num_steps=0 --region_bounds=-1,-1:1,1', ['num_steps', 'region_bounds']),
+    ('--goal_pos_actor_steps=20000 --sample_goals --backward_loss=true '
+     '--alg=contrastive_nce', ['goal_pos_actor_steps', 'backward_loss']),
 ])
 def test_all_problems_are_listed_at_once(build, given, names):
   with pytest.raises(ConfigError) as error:
@@ -188,6 +204,18 @@ def test_settings_of_the_algorithm_are_parsed_by_their_type(build):
   assert agent.twin_q is True
   assert agent.entropy_coefficient is None
   assert agent.target_entropy == -2.0
+
+
+def test_ablations_are_off_until_asked_for(build):
+  agent = build().agent
+  assert not agent.Q_max and agent.save_init_weight is None
+  agent = build(
+      '--Q_max=true', '--goal_neg_actor_steps=50000', '--repr_norm=true',
+      '--repr_temperature=0.1', '--save_init_weight=critic.npz').agent
+  assert agent.Q_max is True and agent.repr_norm is True
+  assert agent.goal_neg_actor_steps == 50_000
+  assert agent.repr_temperature == 0.1
+  assert agent.save_init_weight == 'critic.npz'
 
 
 def test_a_flag_overrules_the_preset(build):

@@ -146,6 +146,29 @@ def test_problems_with_regions_are_listed_beside_others():
     assert any(words in line for line in found), found
 
 
+def test_regions_are_held_against_the_position_in_a_longer_goal():
+  def problems(env, region_bounds):
+    return experiment_lib.problems(make(env=env, region_bounds=region_bounds))
+
+  # Hand above the target at (0.12, 0.7); the rest of a goal is no position.
+  assert problems('sawyer_bin', '0.3,0.8:0.5,1') == []
+  for env, region in (('sawyer_bin', '0.1,0.6:0.2,0.8'),
+                      ('random_point_FourRooms', '9,7:11,9')):
+    (problem,) = problems(env, region)
+    assert 'holds the goal' in problem
+  # The box is elsewhere in each episode.
+  (problem,) = problems('sawyer_box', '0.3,0.8:0.5,1')
+  assert 'give fixed_goal' in problem
+
+
+def test_what_the_algorithm_needs_of_the_environment_is_listed_too():
+  agent = {'goal_neg_actor_steps': 20_000, 'batch_size': 1}
+  found = experiment_lib.problems(make(agent=agent, sample_goals=True))
+  assert [line.split(':')[0] for line in found] == [
+      'batch_size', 'goal_neg_actor_steps']
+  assert experiment_lib.problems(make(agent={**agent, 'batch_size': 2})) == []
+
+
 def test_an_error_names_every_problem():
   error = ConfigError(['one', 'two'])
   assert error.problems == ['one', 'two']

@@ -56,7 +56,7 @@ class Simulation:
   """
 
   def __init__(self, num_actors, num_envs, episode_length, replay,
-               updates_per_call, slack_waves=2.0, seed=0):
+               updates_per_call, slack_waves=1.0, seed=0):
     self.num_envs, self.episode_length = num_envs, episode_length
     self.replay, self.updates_per_call = replay, updates_per_call
     wave = num_actors * num_envs * episode_length

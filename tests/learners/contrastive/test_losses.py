@@ -119,6 +119,65 @@ class TestCpc:
     np.testing.assert_allclose(losses.cpc_loss(logits, 0.0), 0.0, atol=1e-3)
 
 
+def slow_cpc_of_rows(rows, penalty):
+  """Returns the loss of rows `[B, M, C]`, whose own columns come first."""
+  terms = []
+  for i, c in np.ndindex(len(rows), rows.shape[2]):
+    total = log_partition(rows[i, :, c])
+    terms.append(total - rows[i, i, c] + penalty * total**2)
+  return sum(terms) / len(terms)
+
+
+class TestExtraNegatives:
+
+  @CRITICS
+  @pytest.mark.parametrize('penalty', [0.0, 0.3])
+  def test_equal_the_loops(self, num_critics, penalty):
+    logits = numbers(5, 5, num_critics)
+    more = numbers(5, 3, num_critics, seed=2)
+    np.testing.assert_allclose(
+        losses.cpc_loss(jnp.asarray(logits), penalty, jnp.asarray(more)),
+        slow_cpc_of_rows(np.concatenate([logits, more], axis=1), penalty),
+        rtol=1e-5)
+
+  def test_gradient(self):
+    assert_gradient_by_differences(
+        lambda x: losses.cpc_loss(x[:, :4], 0.1, x[:, 4:]), numbers(4, 6, 2))
+
+  def test_one_of_minus_infinity_is_none(self):
+    logits = jnp.asarray(numbers(4, 4, 2))
+    nothing = jnp.full((4, 1, 2), -jnp.inf)
+    value, gradient = jax.value_and_grad(losses.cpc_loss)(logits, 0.1)
+    same, same_gradient = jax.value_and_grad(losses.cpc_loss)(
+        logits, 0.1, nothing)
+    np.testing.assert_allclose(same, value, rtol=1e-6)
+    np.testing.assert_allclose(same_gradient, gradient, rtol=1e-5, atol=1e-7)
+
+  @pytest.mark.parametrize('shape', [(4, 3), (3, 3, 2), (4, 3, 1)])
+  def test_of_other_shapes_are_refused(self, shape):
+    with pytest.raises(ValueError, match=r'expected negatives \[B, K, C\]'):
+      losses.cpc_loss(jnp.zeros((4, 4, 2)), 0.0, jnp.zeros(shape))
+
+
+class TestBackwardCpc:
+
+  @CRITICS
+  @pytest.mark.parametrize('penalty', [0.0, 0.3])
+  def test_columns_choose_among_rows(self, num_critics, penalty):
+    logits = numbers(5, 5, num_critics, seed=3)
+    terms = []
+    for k, c in np.ndindex(5, num_critics):
+      total = log_partition(logits[:, k, c])
+      terms.append(total - logits[k, k, c] + penalty * total**2)
+    np.testing.assert_allclose(
+        losses.backward_cpc_loss(jnp.asarray(logits), penalty),
+        np.mean(terms), rtol=1e-5)
+
+  def test_gradient(self):
+    assert_gradient_by_differences(
+        lambda x: losses.backward_cpc_loss(x, 0.1), numbers(4, 4, 2, seed=4))
+
+
 class TestNce:
 
   @CRITICS

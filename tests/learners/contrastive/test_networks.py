@@ -149,6 +149,135 @@ class TestForward:
       np.testing.assert_allclose(own[i, c], expected, rtol=1e-4, atol=1e-6)
 
 
+def slow_residual(params, inputs):
+  """Returns a residual network's output before its head, in NumPy."""
+  hidden = shortcut = np.asarray(inputs, np.float64)
+  for i in range(sum('layer_norm' in name for name in params)):
+    tail = f'_{i}' if i else ''
+    linear, norm = params[f'linear{tail}'], params[f'layer_norm{tail}']
+    hidden = hidden @ np.asarray(linear['w']) + np.asarray(linear['b'])
+    hidden = (hidden - hidden.mean(axis=1, keepdims=True)) / np.sqrt(
+        hidden.var(axis=1, keepdims=True) + 1e-5)
+    hidden = hidden * np.asarray(norm['scale']) + np.asarray(norm['offset'])
+    hidden = hidden / (1.0 + np.exp(-hidden))
+    if i == 0:
+      shortcut = hidden
+    elif i % 4 == 0:
+      hidden = shortcut = hidden + shortcut
+  return hidden
+
+
+class TestResidual:
+
+  @pytest.mark.parametrize('num_layers', [1, 4, 5, 9])
+  def test_adds_what_went_into_each_four_layers(self, num_layers):
+    networks = networks_lib.make_networks(
+        OBS, GOAL, ACTION, (6,) * num_layers, 3, 1, residual=True)
+    policy_params, critic_params = networks.init(jax.random.key(0))
+    # Normalisation that does nothing would hide that it is forgotten.
+    policy_params, critic_params = jax.tree.map(
+        lambda p: p + 0.1, (policy_params, critic_params))
+    state, action, goal = inputs_for()
+    last = f'linear_{num_layers}'
+    for got, params, inputs in (
+        (networks.encode_state(critic_params, state, action)[:, :, 0],
+         critic_params['phi'][0], [state, action]),
+        (networks.encode_goal(critic_params, goal)[:, :, 0],
+         critic_params['psi'][0], [goal]),
+        (np.arctanh(networks.actor(policy_params, state, goal).loc / 10) * 10,
+         policy_params, [state, goal])):
+      head = slow_residual(params, np.hstack(inputs)) @ np.asarray(
+          params[last]['w']) + np.asarray(params[last]['b'])
+      np.testing.assert_allclose(
+          got, head[:, :got.shape[1]], rtol=1e-4, atol=1e-4)
+
+  def test_is_uniform_by_fan_in(self):
+    networks = networks_lib.make_networks(
+        OBS, GOAL, ACTION, (50, 50), REPR, 1, residual=True)
+    weights = networks.init(jax.random.key(0))[1]['psi'][0]
+    for name, inputs in (('linear', GOAL), ('linear_1', 50), ('linear_2', 50)):
+      limit = math.sqrt(3.0 / inputs)
+      assert stats.kstest(np.ravel(weights[name]['w']), stats.uniform(
+          -limit, 2 * limit).cdf).pvalue > 1e-3
+
+
+class TestColdStart:
+
+  @pytest.mark.parametrize('options', [
+      dict(), dict(residual=True), dict(monolithic=True)])
+  def test_only_the_last_weights_are_tiny(self, options):
+    arguments = (OBS, GOAL, ACTION, (40, 40), REPR, 1)
+    cold_policy, cold = networks_lib.make_networks(
+        *arguments, head_scale=1e-3, **options).init(jax.random.key(0))
+    policy, plain = networks_lib.make_networks(
+        *arguments, **options).init(jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, cold_policy, policy)
+    for name, (params,) in cold.items():
+      *layers, head = params
+      for layer in layers:
+        jax.tree.map(np.testing.assert_array_equal, params[layer],
+                     plain[name][0][layer])
+      assert stats.kstest(np.ravel(params[head]['w']), stats.uniform(
+          -1e-3, 2e-3).cdf).pvalue > 1e-3
+      assert not np.any(params[head]['b'])
+
+
+class TestNormalised:
+
+  @pytest.mark.parametrize('num_critics', [1, 2])
+  def test_values_are_cosines_over_the_temperature(self, num_critics):
+    plain = networks_lib.make_networks(
+        OBS, GOAL, ACTION, HIDDEN, REPR, num_critics)
+    networks = networks_lib.normalised(plain, 0.25)
+    params = plain.init(jax.random.key(0))[1]
+    state, action, goal = inputs_for()
+    phi, raw_phi = (
+        n.encode_state(params, state, action) for n in (networks, plain))
+    psi, raw_psi = (n.encode_goal(params, goal) for n in (networks, plain))
+    np.testing.assert_allclose(
+        np.linalg.norm(psi, axis=1), np.ones((4, num_critics)), rtol=1e-5)
+    values = networks.compare_all(params, phi, psi)
+    for i, k, c in np.ndindex(4, 4, num_critics):
+      left, right = raw_phi[i, :, c], raw_psi[k, :, c]
+      cosine = np.dot(left, right) / np.linalg.norm(left) / np.linalg.norm(
+          right)
+      np.testing.assert_allclose(values[i, k, c], cosine / 0.25, rtol=1e-4,
+                                 atol=1e-5)
+
+  def test_a_representation_of_nothing_has_a_gradient(self):
+    plain = networks_lib.make_networks(OBS, GOAL, ACTION, (4,), 3, 1)
+    networks = networks_lib.normalised(plain, 1.0)
+    params = jax.tree.map(jnp.zeros_like, plain.init(jax.random.key(0))[1])
+    _, _, goal = inputs_for()
+    grads = jax.grad(
+        lambda p: jnp.sum(networks.encode_goal(p, goal)))(params)
+    assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(grads))
+
+
+class TestMonolithic:
+
+  @pytest.mark.parametrize('num_critics', [1, 2])
+  def test_is_one_network_of_everything(self, num_critics):
+    networks = networks_lib.make_networks(
+        OBS, GOAL, ACTION, HIDDEN, REPR, num_critics, monolithic=True)
+    params = networks.init(jax.random.key(0))[1]
+    assert set(params) == {'q'} and len(params['q']) == num_critics
+    state, action, goal = inputs_for()
+    phi = networks.encode_state(params, state, action)
+    psi = networks.encode_goal(params, goal)
+    values = networks.compare_all(params, phi, psi[:3])
+    own = networks.compare(params, phi, psi)
+    assert values.shape == (4, 3, num_critics) and own.shape == (4, num_critics)
+    for i, k, c in np.ndindex(4, 4, num_critics):
+      expected = slow_mlp(params['q'][c], np.concatenate(
+          [state[i], action[i], goal[k]])[None])[0, 0]
+      if k < 3:
+        np.testing.assert_allclose(values[i, k, c], expected, rtol=1e-4,
+                                   atol=1e-5)
+      if i == k:
+        np.testing.assert_allclose(own[i, c], expected, rtol=1e-4, atol=1e-5)
+
+
 # Narrow and wide, centred and pushed into either tail.
 SHAPES = pytest.mark.parametrize('loc, scale', [
     (0.0, 1.0), (0.5, 0.1), (-1.0, 0.7), (3.0, 1.0), (-4.5, 0.5), (0.0, 4.0)])
