@@ -57,8 +57,9 @@ class ContrastiveConfig:
   # Ablations; README.md says what each is for.
   goal_neg_actor_steps: int = setting(
       0, 'environment steps until which the commanded goal is one more '
-      'negative of every row (cpc); told by the SGD steps done and what they are paid '
-      'with: min_replay_size, then batch_size / samples_per_insert each')
+      'negative of every row (cpc); told by the SGD steps done and what they '
+      'are paid with: min_replay_size, then batch_size / samples_per_insert '
+      'each')
   goal_pos_actor_steps: int = setting(
       0, 'environment steps, told in the same way, until which some rows get '
       'the commanded goal as their future, and a random action (cpc, nce)')
