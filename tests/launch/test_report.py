@@ -91,10 +91,10 @@ def test_writes_every_figure_and_prints_its_path(finished, capsys):
 def psi_by_hand(arrays, points):
   """Returns psi of `[K, 2]` points, by the first critic of a checkpoint."""
   hidden = np.array(points, np.float64)
-  for layer in range(3):
-    name = f".critic_params['psi'][0]['mlp/~/linear_{layer}']"
+  for layer in ('mlp/~/linear_0', 'mlp/~/linear_1', 'linear'):
+    name = f".critic_params['psi'][0]['{layer}']"
     hidden = hidden @ arrays[name + "['w']"] + arrays[name + "['b']"]
-    hidden = hidden if layer == 2 else np.maximum(hidden, 0.0)
+    hidden = hidden if layer == 'linear' else np.maximum(hidden, 0.0)
   return hidden
 
 
