@@ -66,8 +66,9 @@ def run_threads(experiment: Experiment) -> int:
                       terminal='current_terminal')
   # Launchpad forgets who failed while stopping, such as a learner that could
   # not save, and has no public way to ask.
-  outcomes = [worker.future for workers in manager._active_workers.values()
-              for worker in workers]
+  outcomes = [worker.future
+              for label, workers in manager._active_workers.items()
+              for worker in workers if program.ROLES[label].must_finish]
   try:
     manager.wait()
     for outcome in outcomes:

@@ -4,6 +4,7 @@ import fcntl
 import glob
 import json
 import os
+import shutil
 import subprocess
 import sys
 from typing import Any, Dict, Optional, Tuple
@@ -90,6 +91,9 @@ def prepare(experiment: Experiment, serial: bool = False) -> str:
     _check_same(config_path, experiment)
     _check_replay(run_dir, serial)
   try:
+    if checkpoint.latest_meta(checkpoint_dir(run_dir)) is None:
+      # Saved by a run whose learner was not: its episodes are not counted.
+      shutil.rmtree(replay_dir(run_dir), ignore_errors=True)
     for folder in (run_dir, checkpoint_dir(run_dir), replay_dir(run_dir),
                    figures_dir(run_dir)):
       os.makedirs(folder, exist_ok=True)
@@ -151,7 +155,8 @@ def _append_git_state(path: str) -> None:
   states = []
   if os.path.exists(path):
     with open(path, encoding='utf-8') as f:
-      states = json.load(f)
+      stored = json.load(f)
+    states = stored if isinstance(stored, list) else [stored]
   state = git_state()
   if state not in states[-1:]:
     _write(path, json.dumps([*states, state], indent=2))

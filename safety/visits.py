@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import re
+import shutil
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -103,12 +104,14 @@ class VisitLog:
     self._regions = regions
     self._next = num_episodes
     self._counts: List[List[int]] = []
-    foreign = _owner(directory) != owner
+    foreign = os.path.isdir(directory) and _owner(directory) != owner
     if _block_files(directory) and (num_episodes == 0 or foreign):
       os.rename(directory, f'{directory}.until-{time.time_ns()}')
+    if num_episodes and not _block_files(directory):
       own = [f for f in sorted(glob.glob(glob.escape(directory) + '.until-*'))
              if _owner(f) == owner]
-      if num_episodes and own:
+      if own:
+        shutil.rmtree(directory, ignore_errors=True)
         os.rename(own[-1], directory)
     os.makedirs(directory, exist_ok=True)
     if owner:

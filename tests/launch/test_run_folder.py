@@ -101,6 +101,13 @@ def test_a_run_goes_on_with_the_replay_it_was_saved_with(experiment, serial):
     run_folder.prepare(experiment, not serial)
 
 
+def test_replay_saved_without_its_learner_is_dropped(experiment):
+  run_dir = run_folder.prepare(experiment)
+  save_replay(run_dir, serial=False)
+  run_folder.prepare(experiment)
+  assert os.listdir(run_folder.replay_dir(run_dir)) == []
+
+
 def test_a_replay_that_was_being_saved_is_none(experiment):
   run_dir = run_folder.prepare(experiment)
   save(run_dir, 5, 100)
