@@ -59,17 +59,20 @@ class PatientSource:
   """Asks again when a learner does not answer, for a while."""
 
   def __init__(self, source: VariableSource, patience: float,
-               pause: float = 1.0):
+               pause: float = 1.0,
+               should_stop: Callable[[], bool] = lambda: False):
     """Wraps `source`.
 
     Args:
       source: the learner.
       patience: seconds of failure before its error is raised.
       pause: seconds between two tries.
+      should_stop: a learner that is gone then does not come back.
     """
     self._source = source
     self._patience = patience
     self._pause = pause
+    self._should_stop = should_stop
 
   def get_variables(self, have: int) -> Optional[Tuple[int, Any]]:
     """Returns what the learner serves, sooner or later."""
@@ -78,7 +81,8 @@ class PatientSource:
       try:
         return self._source.get_variables(have)
       except Exception as e:  # pylint: disable=broad-except
-        if time.monotonic() - began > self._patience:
+        if (self._should_stop()
+            or time.monotonic() - began > self._patience):
           raise
         logging.warning('parameters: %s', e)
         time.sleep(self._pause)

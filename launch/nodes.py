@@ -183,6 +183,7 @@ class EvaluatorNode:
     stop = lp.stop_event()
     generation = int(self._counter.get_counts()['actor_episodes'])
     evaluator = factory.make_evaluator(
-        self._experiment, generation, PatientSource(self._learner, PATIENCE),
+        self._experiment, generation,
+        PatientSource(self._learner, PATIENCE, should_stop=stop.is_set),
         self._counter)
     evaluator.run(stop.is_set, stop.wait)
