@@ -3,8 +3,7 @@
 import dataclasses
 import datetime
 import difflib
-import typing
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from absl import flags
 
@@ -12,6 +11,7 @@ from envs import registry as env_registry
 from launch import experiment as experiment_lib
 from launch.experiment import ConfigError, Experiment
 from learners import registry as learner_registry
+from learners import settings
 
 FLAGS = flags.FLAGS
 
@@ -66,7 +66,7 @@ def define_flags() -> None:
                     'give the run a folder of its own, named by the time')
   flags.DEFINE_float('time_delta_minutes', 5.0, 'minutes between checkpoints')
   flags.DEFINE_float('log_interval', 10.0, 'seconds between progress lines')
-  for name, (_, text) in _agent_flags().items():
+  for name, text in _agent_flags().items():
     flags.DEFINE_string(name, None, text)
 
 
@@ -122,63 +122,23 @@ def _unknown_names() -> List[str]:
   return found
 
 
-def _agent_flags() -> Dict[str, Tuple[Any, str]]:
-  """Returns type and help of every algorithm setting that is a flag."""
-  found: Dict[str, Tuple[Any, str]] = {}
-  for algorithm in learner_registry.ALGORITHMS.values():
-    hints = typing.get_type_hints(algorithm.config_class)
-    for field in dataclasses.fields(algorithm.config_class):
-      if 'help' in field.metadata:
-        found[field.name] = (
-            hints[field.name],
-            f'{field.metadata["help"]} (default: {field.default})')
-  return found
+def _agent_flags() -> Dict[str, str]:
+  """Returns the help of every algorithm setting, by its name."""
+  return {
+      field.name: f'{field.metadata["help"]} (default: {field.default})'
+      for algorithm in learner_registry.ALGORITHMS.values()
+      for field in settings.fields(algorithm.config_class)}
 
 
 def _agent_overrides(found: List[str]) -> Dict[str, Any]:
   """Parses the algorithm settings given; problems are added to `found`."""
-  fields = {f.name for f in dataclasses.fields(
-      learner_registry.ALGORITHMS[FLAGS.alg].config_class)}
-  overrides = {}
-  for name, (kind, _) in _agent_flags().items():
-    text = FLAGS[name].value
-    if text is None:
-      continue
-    if name not in fields:
-      found.append(f'{name}: {FLAGS.alg} has no such setting')
-      continue
-    parse, allowed = _PARSERS[kind]
-    try:
-      overrides[name] = parse(text)
-    except ValueError:
-      found.append(f"{name}: got '{text}', needs {allowed}")
-  return overrides
-
-
-def _parse_bool(text: str) -> bool:
-  values = {'true': True, '1': True, 'false': False, '0': False}
-  if text.lower() not in values:
-    raise ValueError(text)
-  return values[text.lower()]
-
-
-def _parse_number_or_none(text: str) -> Optional[float]:
-  return None if text.lower() == 'none' else float(text)
-
-
-def _parse_integers(text: str) -> Tuple[int, ...]:
-  return tuple(int(t) for t in text.split(','))
-
-
-_PARSERS: Dict[Any, Tuple[Callable[[str], Any], str]] = {
-    bool: (_parse_bool, 'true or false'),
-    int: (int, 'a whole number'),
-    float: (float, 'a number'),
-    str: (str, 'a text'),
-    Optional[str]: (str, 'a text'),
-    Optional[float]: (_parse_number_or_none, "a number or 'none'"),
-    Tuple[int, ...]: (_parse_integers, "whole numbers like '256,256'"),
-}
+  config_class = learner_registry.ALGORITHMS[FLAGS.alg].config_class
+  texts = {name: FLAGS[name].value for name in _agent_flags()}
+  known = {field.name for field in settings.fields(config_class)}
+  found += [f'{name}: {FLAGS.alg} has no such setting'
+            for name, text in texts.items()
+            if text is not None and name not in known]
+  return settings.parse(config_class, texts, found)
 
 
 def _parse_goal(found: List[str]) -> Optional[Tuple[float, ...]]:

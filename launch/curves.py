@@ -124,9 +124,36 @@ def mean_and_error(curves: Sequence[Curve]) -> Tuple[Curve, np.ndarray]:
   steps = np.unique(np.concatenate([c.steps for c in curves]))
   steps = steps[(begin <= steps) & (steps <= end)]
   values = np.stack([np.interp(steps, *c) for c in curves])
-  error = (values.std(axis=0, ddof=1) / np.sqrt(len(curves))
-           if len(curves) > 1 else np.zeros(len(steps)))
-  return Curve(steps, values.mean(axis=0)), error
+  return Curve(steps, values.mean(axis=0)), standard_error(values)
+
+
+def rolling_mean(values: np.ndarray, window: int) -> np.ndarray:
+  """Returns means over the last `window` values, fewer at the beginning.
+
+  Args:
+    values: `[..., N]`.
+    window: at least 1.
+
+  Returns:
+    `[..., N]`.
+  """
+  total = np.cumsum(values, axis=-1, dtype=np.float64)
+  total[..., window:] -= total[..., :-window].copy()
+  return total / np.minimum(np.arange(1, values.shape[-1] + 1), window)
+
+
+def standard_error(values: np.ndarray) -> np.ndarray:
+  """Returns the standard error of the mean over axis 0, 0 for a single value.
+
+  Args:
+    values: `[n, ...]`.
+
+  Returns:
+    `[...]`.
+  """
+  if len(values) == 1:
+    return np.zeros(values.shape[1:])
+  return values.std(axis=0, ddof=1) / np.sqrt(len(values))
 
 
 def _draw_mean(axes: Axes, curves: Sequence[Curve], label: str, role: str,

@@ -20,6 +20,7 @@ import numpy as np
 
 from launch import experiment as experiment_lib
 from launch import run_folder, summary
+from launch.curves import rolling_mean, standard_error
 from launch.tables import LP_RUN, machine, print_metrics, print_table
 from safety import visits
 
@@ -118,22 +119,6 @@ def visits_to(result: Outcome, region: str,
   return result.visits[:, columns].sum(axis=1)
 
 
-def rolling_mean(values: np.ndarray, window: int) -> np.ndarray:
-  """Returns means over the last `window` values, or over fewer at the start.
-
-  Args:
-    values: `[N]`.
-    window: at least 1.
-
-  Returns:
-    `[N]`.
-  """
-  total = np.cumsum(np.concatenate([[0.0], values]))
-  end = np.arange(1, len(values) + 1)
-  begin = np.maximum(0, end - window)
-  return (total[end] - total[begin]) / (end - begin)
-
-
 def visits_figure(results: Sequence[Outcome], regions: Sequence[str],
                   window: int) -> Figure:
   """Draws the share of steps in each region over training episodes.
@@ -157,7 +142,7 @@ def visits_figure(results: Sequence[Outcome], regions: Sequence[str],
       axes.plot(mean, color=f'C{color}',
                 label=f'{variant}, {len(members)} seeds')
       if len(members) > 1:
-        error = values.std(axis=0, ddof=1) / np.sqrt(len(members))
+        error = standard_error(values)
         axes.fill_between(np.arange(length), mean - error, mean + error,
                           color=f'C{color}', alpha=0.2, lw=0)
     axes.axvline(results[0].warmup, color='0.5', ls=':', lw=1)

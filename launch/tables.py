@@ -21,12 +21,16 @@ def machine() -> str:
   return f'{name}, {len(os.sched_getaffinity(0))} core(s)'
 
 
+def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+  """Returns a Markdown table, which can be pasted into a document."""
+  first, *rest = ('| ' + ' | '.join(str(cell) for cell in row) + ' |'
+                  for row in (header, *rows))
+  return '\n'.join([first, '|' + '---|' * len(header), *rest])
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-  """Prints a Markdown table, so that it can be pasted into a document."""
-  print('| ' + ' | '.join(header) + ' |')
-  print('|' + '---|' * len(header))
-  for row in rows:
-    print('| ' + ' | '.join(str(cell) for cell in row) + ' |')
+  """Prints a Markdown table."""
+  print(markdown(header, rows))
 
 
 def print_metrics(metrics: Mapping[str, float]) -> None:

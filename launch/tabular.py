@@ -20,11 +20,8 @@ import multiprocessing
 import os
 import sys
 import time
-import typing
 from typing import (
   Any,
-  Callable,
-  Dict,
   List,
   NamedTuple,
   Optional,
@@ -37,6 +34,8 @@ import numpy as np
 
 from launch import tabular_figures as figures
 from launch.experiment import ConfigError
+from launch.tables import markdown
+from learners import settings
 from learners.tabular import config as config_lib
 from learners.tabular import environments, training
 from learners.tabular.config import TabularConfig
@@ -137,7 +136,7 @@ def make_parser() -> argparse.ArgumentParser:
                       'seed with and without an absorbing region')
   parser.add_argument('--suite', action='store_true',
                       help='run the documented results and print them')
-  for field in _settings():
+  for field in settings.fields(TabularConfig):
     parser.add_argument(f'--{field.name}', help=_help(field))
   return parser
 
@@ -156,7 +155,7 @@ def parse(args: argparse.Namespace) -> Request:
   if preset is not None and preset not in config_lib.PRESETS:
     found.append(_unknown('preset', preset, config_lib.PRESETS))
     preset = None
-  overrides = _overrides(args, found)
+  overrides = settings.parse(TabularConfig, vars(args), found)
   if args.absorbing_demo:
     overrides.setdefault('absorbing', DEMO_REGION)
   config = config_lib.from_settings(env, preset, overrides)
@@ -186,10 +185,6 @@ def parse(args: argparse.Namespace) -> Request:
       config, name, seeds,
       numbers['processes'] or len(os.sched_getaffinity(0)), args.log_dir_path,
       numbers['max_frames'])
-
-
-def _settings() -> List['dataclasses.Field[Any]']:
-  return [f for f in dataclasses.fields(TabularConfig) if 'help' in f.metadata]
 
 
 def _help(field: 'dataclasses.Field[Any]') -> str:
@@ -227,38 +222,6 @@ def _environment_name(args: argparse.Namespace, found: List[str]) -> str:
     found.append(_unknown('env', args.env, ('maze', 'hanoi')))
   # Any does to check the rest.
   return 'four_rooms'
-
-
-def _overrides(args: argparse.Namespace, found: List[str]) -> Dict[str, Any]:
-  """Parses the settings given; problems are added to `found`."""
-  hints = typing.get_type_hints(TabularConfig)
-  overrides = {}
-  for field in _settings():
-    text = getattr(args, field.name)
-    if text is None:
-      continue
-    read, allowed = _PARSERS[hints[field.name]]
-    try:
-      overrides[field.name] = read(text)
-    except ValueError:
-      found.append(f"{field.name}: got '{text}', needs {allowed}")
-  return overrides
-
-
-def _parse_bool(text: str) -> bool:
-  values = {'true': True, '1': True, 'false': False, '0': False}
-  if text.lower() not in values:
-    raise ValueError(text)
-  return values[text.lower()]
-
-
-_PARSERS: Dict[Any, Tuple[Callable[[str], Any], str]] = {
-    bool: (_parse_bool, 'true or false'),
-    int: (int, 'a whole number'),
-    float: (float, 'a number'),
-    str: (str, 'a text'),
-    Optional[str]: (str, 'a text'),
-}
 
 
 def train_seeds(config: TabularConfig, seeds: Tuple[int, int], processes: int,
@@ -325,12 +288,6 @@ def _spread(values: Sequence[Any], digits: int) -> str:
   if not values:
     return 'never'
   return f'{np.mean(values):.{digits}f} +- {np.std(values):.{digits}f}'
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-  """Returns a Markdown table, which can be pasted into a document."""
-  lines = [header, ['---'] * len(header), *rows]
-  return '\n'.join(f'| {" | ".join(map(str, line))} |' for line in lines)
 
 
 def run_seeds(request: Request) -> None:
@@ -435,10 +392,10 @@ def make_folder(request: Request) -> str:
   folder = os.path.join(request.log_dir_path, request.name)
   os.makedirs(folder, exist_ok=True)
   first, num = request.seeds
-  settings = {**dataclasses.asdict(request.config),
+  values = {**dataclasses.asdict(request.config),
               'seeds': list(range(first, first + num))}
   with open(os.path.join(folder, 'config.json'), 'w', encoding='utf-8') as f:
-    json.dump(settings, f, indent=2, sort_keys=True)
+    json.dump(values, f, indent=2, sort_keys=True)
   return folder
 
 

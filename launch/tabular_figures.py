@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 import numpy as np
 
+from launch.curves import rolling_mean, standard_error
 from learners.tabular import environments
 from learners.tabular.environments import Environment, NUM_PEGS
 from learners.tabular.training import NUM_RECENT, Snapshot
@@ -21,20 +22,6 @@ HANOI_FPS = 10
 # Frames the towers stand still at the end of an episode.
 _HOLD = 5
 SIMILARITY = r'$\psi(s) \cdot \psi(g)$'
-
-
-def moving_average(success: np.ndarray) -> np.ndarray:
-  """Averages the last `WINDOW` episodes, fewer at the beginning.
-
-  Args:
-    success: `[..., N]`.
-
-  Returns:
-    `[..., N]`.
-  """
-  total = np.cumsum(success, axis=-1, dtype=np.float64)
-  total[..., WINDOW:] -= total[..., :-WINDOW].copy()
-  return total / np.minimum(np.arange(1, success.shape[-1] + 1), WINDOW)
 
 
 def success_figure(runs: Mapping[str, np.ndarray], title: str) -> Figure:
@@ -51,12 +38,12 @@ def success_figure(runs: Mapping[str, np.ndarray], title: str) -> Figure:
   figure = Figure(figsize=(8, 5), layout='constrained')
   axes = figure.add_subplot()
   for k, (label, success) in enumerate(runs.items()):
-    averages = moving_average(success > 0)
+    averages = rolling_mean(success > 0, WINDOW)
     num_seeds, num_episodes = averages.shape
     episodes = np.arange(1, num_episodes + 1)
     mean = averages.mean(axis=0)
     if num_seeds > 1:
-      error = averages.std(axis=0, ddof=1) / np.sqrt(num_seeds)
+      error = standard_error(averages)
       # A share lies between 0 and 1, whatever the error.
       axes.fill_between(episodes, np.maximum(mean - error, 0.0),
                         np.minimum(mean + error, 1.0), color=f'C{k}',

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from learners import arrays
+
 _ARRAYS = 'state.npz'
 _META = 'meta.json'
 # SGD steps, and a number that tells checkpoints of the same step apart.
@@ -88,8 +90,8 @@ def load_latest(directory: str, template: Any) -> Optional[Restored]:
     if meta is None:
       continue
     try:
-      with np.load(os.path.join(path, _ARRAYS), allow_pickle=False) as arrays:
-        stored = {name: arrays[name] for name in arrays.files}
+      with np.load(os.path.join(path, _ARRAYS), allow_pickle=False) as archive:
+        stored = {name: archive[name] for name in archive.files}
     except (OSError, EOFError, zipfile.BadZipFile) as e:
       logging.warning('skipping unreadable checkpoint %s: %s', path, e)
       continue
@@ -141,9 +143,8 @@ def _meta_if_whole(path: str) -> Optional[Dict[str, Any]]:
 
 
 def _flatten(state: Any) -> Dict[str, np.ndarray]:
-  flat, _ = jax.tree_util.tree_flatten_with_path(state)
-  return {jax.tree_util.keystr(path): np.asarray(_raw(leaf))
-          for path, leaf in flat}
+  return {name: np.asarray(_raw(leaf))
+          for name, leaf in arrays.named(state).items()}
 
 
 def _raw(leaf: Any) -> Any:
@@ -157,24 +158,15 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _unflatten(template: Any, stored: Dict[str, np.ndarray], path: str) -> Any:
-  flat, treedef = jax.tree_util.tree_flatten_with_path(template)
-  names = [jax.tree_util.keystr(p) for p, _ in flat]
-  problems = [f'{n} is missing' for n in names if n not in stored]
-  problems += [f'{n} is not expected' for n in stored if n not in set(names)]
-  leaves = []
-  for name, (_, leaf) in zip(names, flat):
-    if name not in stored:
-      continue
-    expected, value = _raw(leaf), stored[name]
-    if value.shape != expected.shape or value.dtype != expected.dtype:
-      problems.append(f'{name} is {value.dtype}{list(value.shape)}, needs '
-                      f'{expected.dtype}{list(expected.shape)}')
-    leaves.append(jax.random.wrap_key_data(jnp.asarray(value))
-                  if _is_key(leaf) else value)
+  leaves = arrays.named(template)
+  problems = arrays.misfits(
+      {name: _raw(leaf) for name, leaf in leaves.items()}, stored)
   if problems:
     raise ValueError(f'checkpoint {path} does not fit this agent: '
                      + '; '.join(problems))
-  return jax.tree_util.tree_unflatten(treedef, leaves)
+  return jax.tree.unflatten(jax.tree.structure(template), [
+      jax.random.wrap_key_data(jnp.asarray(stored[name]))
+      if _is_key(leaf) else stored[name] for name, leaf in leaves.items()])
 
 
 def _prune(directory: str, keep: int) -> None:

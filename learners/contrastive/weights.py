@@ -1,13 +1,14 @@
 """Critic parameters as a file of arrays, to start other runs from."""
 
 import os
-from typing import Any, Dict, List
+from typing import Dict, List
 import zipfile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from learners import arrays
 from learners.contrastive.networks import Params
 
 
@@ -15,7 +16,7 @@ def save(path: str, critic_params: Params) -> None:
   """Writes critic parameters, over what the file held before."""
   with open(path + '.tmp', 'wb') as f:
     np.savez(f, **{name: np.asarray(leaf)
-                   for name, leaf in _named(critic_params).items()})
+                   for name, leaf in arrays.named(critic_params).items()})
   os.replace(path + '.tmp', path)
 
 
@@ -35,7 +36,7 @@ def load(path: str, template: Params) -> Params:
   stored = _read(path)
   return jax.tree.unflatten(
       jax.tree.structure(template),
-      [jnp.asarray(stored[name]) for name in _named(template)])
+      [jnp.asarray(stored[name]) for name in arrays.named(template)])
 
 
 def problems(path: str, template: Params) -> List[str]:
@@ -49,14 +50,7 @@ def problems(path: str, template: Params) -> List[str]:
     stored = _read(path)
   except (OSError, EOFError, ValueError, zipfile.BadZipFile) as e:
     return [f'{path} cannot be read as arrays: {e}']
-  expected = _named(template)
-  found = [f'{n} is missing' for n in expected if n not in stored]
-  found += [f'{n} is not expected' for n in stored if n not in expected]
-  for name in expected.keys() & stored.keys():
-    wanted, got = expected[name], stored[name]
-    if (got.shape, got.dtype) != (wanted.shape, wanted.dtype):
-      found.append(f'{name} is {got.dtype}{list(got.shape)}, needs '
-                   f'{wanted.dtype}{list(wanted.shape)}')
+  found = arrays.misfits(arrays.named(template), stored)
   if not found:
     return []
   return [f'{path} holds the critic of other settings: ' + '; '.join(found)]
@@ -65,11 +59,5 @@ def problems(path: str, template: Params) -> List[str]:
 def _read(path: str) -> Dict[str, np.ndarray]:
   if not zipfile.is_zipfile(path):
     raise ValueError('it is no .npz archive')
-  with np.load(path, allow_pickle=False) as arrays:
-    return {name: arrays[name] for name in arrays.files}
-
-
-def _named(params: Params) -> Dict[str, Any]:
-  """Returns the leaves by their path, in the order of the tree."""
-  flat, _ = jax.tree_util.tree_flatten_with_path(params)
-  return {jax.tree_util.keystr(path): leaf for path, leaf in flat}
+  with np.load(path, allow_pickle=False) as archive:
+    return {name: archive[name] for name in archive.files}

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from launch import safety_study
+from launch import curves, safety_study
 from launch.safety_study import Outcome
 from tests.launch.processes import TINY
 
@@ -40,7 +40,7 @@ def test_rolling_mean_equals_the_loop(window):
   values = np.random.default_rng(0).normal(size=25)
   expected = [np.mean(values[max(0, i - window + 1):i + 1]) for i in range(25)]
   np.testing.assert_allclose(
-      safety_study.rolling_mean(values, window), expected)
+      curves.rolling_mean(values, window), expected)
 
 
 def test_a_row_tells_early_from_late():

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from launch import tabular
+from launch import curves, tabular
 from launch import tabular_figures as figures
 from launch.experiment import ConfigError
 from learners.tabular import config as config_lib
@@ -168,7 +168,8 @@ def test_moving_average_is_over_what_there_is():
   success = np.random.default_rng(0).random((2, 250)) < 0.3
   expected = [[row[max(0, n - 99):n + 1].mean() for n in range(250)]
               for row in success]
-  np.testing.assert_allclose(figures.moving_average(success), expected)
+  np.testing.assert_allclose(
+      curves.rolling_mean(success, figures.WINDOW), expected)
 
 
 def test_curves_are_binary_with_a_band_of_standard_error():
