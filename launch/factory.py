@@ -98,8 +98,7 @@ def make_agent(experiment: Experiment) -> Agent:
 def make_limits(experiment: Experiment, agent: Agent) -> TableLimits:
   """Returns size and pacing of the replay table."""
   return table_limits(
-      agent.replay, make_spec(experiment).step_limit, agent.updates_per_call,
-      experiment.num_actors * experiment.envs_per_actor)
+      agent.replay, make_spec(experiment).step_limit, agent.updates_per_call)
 
 
 def make_pace(experiment: Experiment, agent: Agent) -> Pace:
