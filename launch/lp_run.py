@@ -11,8 +11,9 @@ import sys
 import traceback
 from typing import List, Tuple
 
-from launch import native
+from launch import native, signals
 
+signals.leave_until_handled()
 native.preload()
 
 from absl import app, flags, logging

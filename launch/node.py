@@ -12,12 +12,15 @@ import threading
 import time
 import traceback
 
-from launch import native
+from launch import native, signals
 
 # Set by the starter: seconds between the first stop signal and a hard exit.
 GRACE_VARIABLE = 'CAIRN_NODE_GRACE'
 # Set by the starter: its own process id.
 PARENT_VARIABLE = 'CAIRN_NODE_PARENT'
+
+# Exit status of a node that did not stop in time.
+LATE_STATUS = 124
 
 _PR_SET_PDEATHSIG = 1
 _ENTRY = 'launchpad.nodes.python.process_entry'
@@ -25,6 +28,7 @@ _ENTRY = 'launchpad.nodes.python.process_entry'
 
 def main() -> None:
   """Runs one node and leaves with its status."""
+  signals.leave_until_handled()
   native.preload()
   _die_with_parent()
   _watch_stop_signals(float(os.environ[GRACE_VARIABLE]))
@@ -68,7 +72,7 @@ def _watch_stop_signals(grace: float) -> None:
       pass
     time.sleep(grace)
     os.write(2, b'node: did not stop in time, leaving\n')
-    os._exit(143)
+    os._exit(LATE_STATUS)
 
   threading.Thread(target=watch, name='stop-watchdog', daemon=True).start()
 

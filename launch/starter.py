@@ -206,7 +206,9 @@ class Starter:
   def _unfinished(self) -> Optional[_Node]:
     """Returns a node that should have finished its work and did not."""
     for node in self._nodes:
-      if node.role.must_finish and _status(node) != 0:
+      # Only a Python that had not yet come to launch/node.py dies of SIGTERM,
+      # and it had nothing to save.
+      if node.role.must_finish and _status(node) not in (0, -signal.SIGTERM):
         return node
     return None
 

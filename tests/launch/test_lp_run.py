@@ -4,8 +4,10 @@ import glob
 import json
 import os
 import signal
+import time
 
 import numpy as np
+import psutil
 import pytest
 
 from launch import run_folder, summary
@@ -40,6 +42,12 @@ def checkpointed(run, name):
   """Returns a count in the newest checkpoint, 0 before there is one."""
   saved = run_folder.saved_counter(run_dir(run)) if run_dir(run) else None
   return saved['counts'][name] if saved else 0
+
+
+def maps(run):
+  """Returns what the launcher has loaded."""
+  with open(f'/proc/{run.process.pid}/maps', encoding='utf-8') as f:
+    return f.read()
 
 
 def updating(run, at_least=1):
@@ -144,6 +152,30 @@ def test_an_exception_in_the_learner_is_the_last_thing_on_the_screen(
   last = run.output.rstrip().split('\n')[-1]
   assert last.startswith('ValueError: checkpoint ')
   assert 'does not fit this agent' in last
+
+
+@pytest.mark.parametrize('launch_type', ['local_mp', 'local_mt'])
+@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_before_anything_runs_is_no_failure(start, signum, launch_type):
+  run = start('--num_steps=1000000', f'--lp_launch_type={launch_type}')
+  # The launcher has begun to import what it needs.
+  run.wait_until(lambda: psutil.Process(run.process.pid).num_threads() > 1
+                 or 'numpy' in maps(run), 'imports', 30)
+  run.process.send_signal(signum)
+  assert run.wait(30) == 0, run.output
+  assert 'Traceback' not in run.output
+  assert run.orphans() == []
+
+
+@pytest.mark.parametrize('seconds', [
+    2.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (0.5, 1.0, 4.0))])
+def test_a_stop_while_nodes_are_importing_is_no_failure(start, seconds):
+  run = start('--num_steps=1000000')
+  run.wait_until(lambda: 'learner/0' in run.nodes(), 'learner')
+  time.sleep(seconds)
+  run.process.send_signal(signal.SIGTERM)
+  assert run.wait(60) == 0, run.output
+  assert run.orphans() == []
 
 
 def test_threads_run_the_same_program(start):

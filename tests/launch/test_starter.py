@@ -96,6 +96,17 @@ def test_a_signal_stops_in_order_and_returns_zero(start, signum):
   assert times[1] - times[0] >= 0.3  # replay waits until the learner is gone
 
 
+@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('seconds', [0.0, 0.1, 0.3])
+def test_a_stop_while_nodes_are_starting_is_no_failure(start, signum, seconds):
+  run = start('learner=serve', 'replay=serve')
+  run.wait_until(lambda: 'learner/0' in run.nodes(), 'learner', 30)
+  time.sleep(seconds)
+  run.process.send_signal(signum)
+  assert run.wait(15) == 0, run.output
+  assert run.orphans() == []
+
+
 def test_a_deaf_node_is_killed_after_its_grace(start):
   run = start('learner=serve', 'replay=deaf')
   started(run, 'learner', 'replay')
