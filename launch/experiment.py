@@ -134,12 +134,19 @@ def to_json(experiment: Experiment) -> str:
 
 
 def from_json(text: str) -> Experiment:
-  """Reads back what `to_json` wrote."""
-  values = json.loads(text)
-  config_class = learner_registry.ALGORITHMS[values['alg']].config_class
-  agent = {k: _tupled(v) for k, v in values.pop('agent').items()}
-  return Experiment(
-      agent=config_class(**agent), **{k: _tupled(v) for k, v in values.items()})
+  """Reads back what `to_json` wrote.
+
+  Raises:
+    ValueError: if it is nothing that `to_json` could have written.
+  """
+  try:
+    values = json.loads(text)
+    config_class = learner_registry.ALGORITHMS[values['alg']].config_class
+    agent = {k: _tupled(v) for k, v in values.pop('agent').items()}
+    return Experiment(agent=config_class(**agent),
+                      **{k: _tupled(v) for k, v in values.items()})
+  except (AttributeError, KeyError, TypeError) as e:
+    raise ValueError(f'no settings of a run: {e!r}') from e
 
 
 def changed_settings(old: Experiment, new: Experiment) -> List[str]:

@@ -197,7 +197,7 @@ def counter_arguments(experiment: Experiment) -> Dict[str, Any]:
     visits = VisitLog(
         experiment_lib.visits_dir(experiment),
         experiment_lib.audited_regions(experiment), num_episodes,
-        owner=os.path.abspath(run_dir))
+        owner=run_folder.run_id(run_dir))
 
   def save_paths(actor_steps: int, paths: np.ndarray) -> None:
     path = os.path.join(run_folder.figures_dir(run_dir), 'eval_paths.npz')
