@@ -61,6 +61,9 @@ def define_flags() -> None:
   flags.DEFINE_float('eval_interval', 10.0, 'least seconds between rounds')
   flags.DEFINE_integer('max_actor_restarts', 10,
                        'times dead actors are started again, in all')
+  flags.DEFINE_float('hang_minutes', 10.0, 'a process that does nothing for so '
+                     'long counts as dead; more than one call of the learner, '
+                     'compilation included, or one evaluation round takes')
 
   flags.DEFINE_string('log_dir_path', 'logs/', 'folder of all runs')
   flags.DEFINE_enum('restart', 'resume', list(RESTARTS), 'where the run folder '

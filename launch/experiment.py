@@ -17,7 +17,7 @@ from safety.masking import SafetyMask
 CHANGEABLE = frozenset({
     'num_steps', 'num_actors', 'max_parameter_age', 'eval_episodes',
     'eval_interval', 'log_interval', 'time_delta_minutes',
-    'max_actor_restarts', 'log_dir_path'})
+    'max_actor_restarts', 'hang_minutes', 'log_dir_path'})
 
 
 class ConfigError(ValueError):
@@ -61,6 +61,7 @@ class Experiment:
     time_delta_minutes: minutes between checkpoints.
     log_interval: seconds between log rows.
     max_actor_restarts: times dead actors are started again, in all.
+    hang_minutes: a node that does nothing for so long counts as dead.
   """
   env: str
   alg: str
@@ -88,6 +89,7 @@ class Experiment:
   time_delta_minutes: float = 5.0
   log_interval: float = 10.0
   max_actor_restarts: int = 10
+  hang_minutes: float = 10.0
 
 
 def run_dir(experiment: Experiment) -> str:
@@ -195,7 +197,7 @@ _LEAST: Mapping[str, float] = {
     'seed': 0, 'num_steps': 1, 'num_actors': 1, 'envs_per_actor': 1,
     'max_parameter_age': 1, 'eval_episodes': 1, 'eval_interval': 0,
     'time_delta_minutes': 0, 'log_interval': 0.1, 'safety_candidates': 1,
-    'max_actor_restarts': 0,
+    'max_actor_restarts': 0, 'hang_minutes': 0.05,
 }
 
 

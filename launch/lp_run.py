@@ -49,10 +49,12 @@ def run_processes(experiment: Experiment, keep_open: Tuple[int, ...]) -> int:
   from launch import program
   from launch.hosts import LocalHost
   from launch.starter import Starter
+  host = LocalHost(keep_open)
   starter = Starter(
-      program.make_program(experiment), program.ROLES, LocalHost(keep_open),
+      program.make_program(experiment), program.ROLES, host,
+      lambda label, index: host,
       run_folder.nodes_dir(experiment_lib.run_dir(experiment)),
-      experiment.max_actor_restarts)
+      experiment.max_actor_restarts, 60.0 * experiment.hang_minutes)
   return starter.run()
 
 

@@ -20,6 +20,7 @@ from actors.variables import Link, patiently, PatientSource
 from launch import factory
 from launch.counter import Counter
 from launch.experiment import Experiment
+from launch.heartbeat import WatchedStop
 from replay import tables
 from replay.dataset import Prefetcher, reverb_batches
 from replay.episodes import ReverbWriter
@@ -114,7 +115,7 @@ class CounterNode(Counter):
 
   def run(self) -> None:
     """Runs until the program stops; outlives the learner."""
-    stop = lp.stop_event()
+    stop = WatchedStop(lp.stop_event())
     self.watch(stop.is_set, stop.wait, context.get_context().program_stopper)
     stop.wait()
     self._clients.wait()
@@ -150,30 +151,35 @@ class LearnerNode:
 
   def run(self) -> None:
     """Learns until the program stops, then saves."""
-    stop = lp.stop_event()
+    stop = WatchedStop(lp.stop_event())
     with _leaving('learner', self._counter):
       self._learn(stop)
       self._clients.wait()
 
-  def _learn(self, stop: Any) -> None:
+  def _learn(self, stop: WatchedStop) -> None:
     spec = self._learner.agent.replay
     batches = Prefetcher(
         lambda: reverb_batches(self._replay.server_address, spec))
     batches.start()
     counts = patiently(
         self._counter.get_counts, PATIENCE, should_stop=stop.is_set)
-    waiting_since = time.monotonic()
+    waiting_since = starved_since = time.monotonic()
     while not stop.is_set():
       if not update_due(self._pace, int(counts['actor_steps']),
                         self._learner.updates):
         stop.wait(PACE_PERIOD)
         counts = self._counter.get_counts()
+        starved_since = time.monotonic()
         continue
       batch = batches.get(timeout=0.5)
       if batch is None:
+        if time.monotonic() - starved_since > PATIENCE:
+          raise RuntimeError(
+              f'replay gave no batch for {PATIENCE:.0f} s, with '
+              f'{counts["actor_steps"]:.0f} environment steps stored')
         continue
       counts = self._learner.step(batch, time.monotonic() - waiting_since)
-      waiting_since = time.monotonic()
+      waiting_since = starved_since = time.monotonic()
     batches.stop()
     self._learner.finish()
 
@@ -200,7 +206,7 @@ class ActorNode:
 
   def run(self) -> None:
     """Acts until the program stops."""
-    stop = lp.stop_event()
+    stop = WatchedStop(lp.stop_event())
     agent = factory.make_agent(self._experiment)
     writer = ReverbWriter(
         self._replay, tables.TABLE, agent.replay.columns, stop.is_set)
@@ -229,7 +235,7 @@ class EvaluatorNode:
 
   def run(self) -> None:
     """Evaluates until the program stops, then once more."""
-    stop = lp.stop_event()
+    stop = WatchedStop(lp.stop_event())
     # Calls to a learner that is gone fail at once instead of waiting for it.
     learner = courier.Client(
         self._learner.address, call_timeout=CALL_TIMEOUT, wait_for_ready=False)

@@ -146,3 +146,42 @@ def test_nodes_end_when_the_launcher_is_killed(start):
   run.process.kill()
   run.process.wait()
   assert run.orphans() == []
+
+
+def test_a_node_that_hangs_ends_the_program_and_says_where(start):
+  run = start('learner=hang', 'replay=serve')
+  assert run.wait(30) == 1
+  assert 'learner/0 did nothing for too long and was killed' in run.output
+  assert 'in do_nothing_for_ever' in run.output
+  assert run.orphans() == []
+
+
+def test_a_process_that_hangs_is_noticed_too(start):
+  run = start('learner=serve', 'replay=serve')
+  started(run, 'learner', 'replay')
+  run.nodes()['replay/0'].suspend()
+  assert run.wait(30) == 1
+  assert 'replay/0 did nothing for too long and was killed' in run.output
+  assert run.orphans() == []
+
+
+@pytest.mark.slow
+def test_an_actor_that_hangs_is_started_again(start):
+  run = start('actor=hang_once', 'learner=serve')
+  run.wait_until(lambda: said(run, 'actor').count('started') == 2, 'restart')
+  run.process.send_signal(signal.SIGTERM)
+  assert run.wait(15) == 0
+  assert ('actor/0 did nothing for too long and was killed; starting it again'
+          in run.output)
+
+
+@pytest.mark.slow
+def test_nodes_are_not_blamed_for_a_launcher_that_was_suspended(start):
+  run = start('learner=serve', 'replay=serve')
+  started(run, 'learner', 'replay')
+  run.process.send_signal(signal.SIGSTOP)
+  time.sleep(small_program.HANG_SECONDS + 1.0)
+  run.process.send_signal(signal.SIGCONT)
+  time.sleep(1.0)
+  run.process.send_signal(signal.SIGTERM)
+  assert run.wait(15) == 0, run.output
