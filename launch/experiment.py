@@ -177,6 +177,9 @@ def problems(experiment: Experiment) -> List[str]:
     # Not `value < least`, which NaN would pass.
     if not least <= value < math.inf:
       found.append(f'{name}: got {value}, needs at least {least}')
+  if not experiment.log_dir_path.strip() or '\0' in experiment.log_dir_path:
+    found.append(f'log_dir_path: got {experiment.log_dir_path!r}, needs the '
+                 "path of a folder, such as 'logs/'")
   unreadable = []
   for name in ('region_bounds', 'visit_bounds'):
     try:

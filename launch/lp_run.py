@@ -13,7 +13,8 @@ from typing import List, Tuple
 
 from launch import native, signals
 
-signals.leave_until_handled()
+if __name__ == '__main__':
+  signals.leave_until_handled()
 native.preload()
 
 from absl import app, flags, logging
@@ -130,9 +131,11 @@ def check(argv: List[str]) -> Tuple[Experiment, Tuple[int, ...]]:
     raise ConfigError([f'lp_launch_type: got {launch_type}, needs one of '
                        + ', '.join(_LAUNCH_TYPES)])
   restart = flags.FLAGS.restart
-  if restart == 'resume' and run_folder.is_complete(experiment):
+  if restart == 'resume':
+    # Before anything is written, and again once the folder is locked.
     run_folder.check(experiment, flags.FLAGS.serial)
-    return experiment, ()
+    if run_folder.is_complete(experiment):
+      return experiment, ()
   locks = run_folder.lock(experiment)
   locks = run_folder.set_aside(experiment, restart, locks)
   run_folder.prepare(experiment, flags.FLAGS.serial)

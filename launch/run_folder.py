@@ -1,6 +1,7 @@
 """What a run leaves behind, and whether it may be resumed."""
 
 import contextlib
+import errno
 import fcntl
 import glob
 import json
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 import uuid
 
 from launch import experiment as experiment_lib
@@ -108,6 +109,8 @@ def _make_folders(path: str, undo: contextlib.ExitStack) -> None:
   """Makes a folder and those it lies in."""
   missing = []
   while path and not os.path.isdir(path):
+    if os.path.exists(path):
+      raise NotADirectoryError(errno.ENOTDIR, f'Not a directory: {path}')
     missing.append(path)
     path = os.path.dirname(path)
   for folder in reversed(missing):
@@ -174,9 +177,16 @@ def check(experiment: Experiment, serial: bool = False) -> None:
       damaged.
   """
   run_dir = experiment_lib.run_dir(experiment)
+  visits_dir = experiment_lib.visits_dir(experiment)
+  _check_folders(run_dir, *_folders(run_dir), nodes_dir(run_dir))
+  if os.path.exists(visits_dir) and not os.path.isdir(visits_dir):
+    raise ConfigError([f'{visits_dir} is no folder; move it away, or start in '
+                       'another folder'])
   if os.path.exists(_config_path(run_dir)):
     _check_same(run_dir, experiment)
+    saved_counter(run_dir)
     _check_replay(run_dir, serial)
+    _git_states(run_dir)
 
 
 def prepare(experiment: Experiment, serial: bool = False) -> str:
@@ -199,8 +209,7 @@ def prepare(experiment: Experiment, serial: bool = False) -> str:
     if checkpoint.latest_meta(checkpoint_dir(run_dir)) is None:
       # Saved by a run whose learner was not: its episodes are not counted.
       shutil.rmtree(replay_dir(run_dir), ignore_errors=True)
-    for folder in (run_dir, checkpoint_dir(run_dir), replay_dir(run_dir),
-                   figures_dir(run_dir)):
+    for folder in _folders(run_dir):
       os.makedirs(folder, exist_ok=True)
     # Node pickles are code: nobody else may put theirs here.
     os.makedirs(nodes_dir(run_dir), mode=0o700, exist_ok=True)
@@ -209,7 +218,7 @@ def prepare(experiment: Experiment, serial: bool = False) -> str:
       _write(os.path.join(run_dir, _RUN_ID), f'{uuid.uuid4()}\n')
     with open(os.path.join(run_dir, 'command.txt'), 'a', encoding='utf-8') as f:
       f.write(' '.join([sys.executable, *sys.argv]) + '\n')
-    _append_git_state(os.path.join(run_dir, 'git.json'))
+    _append_git_state(run_dir)
   except OSError as e:
     raise _unwritable(run_dir, e, _RUN_REMEDY) from e
   return run_dir
@@ -269,16 +278,42 @@ def git_state() -> Dict[str, Any]:
   return {'commit': commit.strip() if commit else None, 'diff': diff}
 
 
-def _append_git_state(path: str) -> None:
+def _append_git_state(run_dir: str) -> None:
   """Adds the code's state to those the run was started with before."""
-  states = []
-  if os.path.exists(path):
+  states, state = _git_states(run_dir), git_state()
+  if state not in states[-1:]:
+    _write(_git_path(run_dir), json.dumps([*states, state], indent=2))
+
+
+def _git_states(run_dir: str) -> List[Any]:
+  """Returns the code's states the run was started with before."""
+  path = _git_path(run_dir)
+  if not os.path.exists(path):
+    return []
+  try:
     with open(path, encoding='utf-8') as f:
       stored = json.load(f)
-    states = stored if isinstance(stored, list) else [stored]
-  state = git_state()
-  if state not in states[-1:]:
-    _write(path, json.dumps([*states, state], indent=2))
+  except (OSError, ValueError) as e:
+    raise ConfigError([f'{path} cannot be read ({e}); remove it']) from e
+  return stored if isinstance(stored, list) else [stored]
+
+
+def _git_path(run_dir: str) -> str:
+  return os.path.join(run_dir, 'git.json')
+
+
+def _folders(run_dir: str) -> Tuple[str, ...]:
+  return (run_dir, checkpoint_dir(run_dir), replay_dir(run_dir),
+          figures_dir(run_dir))
+
+
+def _check_folders(*paths: str) -> None:
+  """Refuses files where folders should be."""
+  found = [f'{path} is in the way, it is no folder; move it away, or '
+           f'{_RUN_REMEDY}' for path in paths
+           if os.path.exists(path) and not os.path.isdir(path)]
+  if found:
+    raise ConfigError(found)
 
 
 def _config_path(run_dir: str) -> str:
