@@ -29,8 +29,6 @@ def define_flags() -> None:
   flags.DEFINE_integer('num_steps', _STEPS, 'environment steps of the run')
   flags.DEFINE_string('preset', 'cpu', 'algorithm settings: cpu (defaults that '
                       'suit a few cores) or reference (the published values)')
-  flags.DEFINE_bool('serial', False, 'every role in one thread, the same '
-                    'numbers for the same seed; for debugging')
   flags.DEFINE_bool('sample_goals', False,
                     'draw start and goal of training episodes')
   flags.DEFINE_string('fixed_goal', None, "goal of every episode, 'a,b'")

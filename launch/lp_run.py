@@ -11,10 +11,12 @@ import sys
 import traceback
 from typing import List, Tuple
 
-from launch import native, signals
+from launch import native, signals, where
 
+where.define_flags()
 if __name__ == '__main__':
   signals.leave_until_handled()
+  where.isolate_early(sys.argv)
 native.preload()
 
 from absl import app, flags, logging
@@ -29,7 +31,8 @@ _LAUNCH_TYPES = ('local_mp', 'local_mt')
 _THREADS_GRACE = 60
 
 command_line.define_flags()
-flags.adopt_module_key_flags(command_line)
+for module in (command_line, where):
+  flags.adopt_module_key_flags(module)
 
 
 def run_processes(experiment: Experiment, keep_open: Tuple[int, ...]) -> int:
@@ -47,13 +50,12 @@ def run_processes(experiment: Experiment, keep_open: Tuple[int, ...]) -> int:
   # The launcher must not take the GPU's memory. An environment variable would
   # reach the learner too.
   jax.config.update('jax_platforms', 'cpu')
-  from launch import program
-  from launch.hosts import LocalHost
+  from launch import hosts, program
   from launch.starter import Starter
-  host = LocalHost(keep_open)
+  here, place = hosts.make_hosts(
+      where.from_flags(), experiment.num_actors, keep_open)
   starter = Starter(
-      program.make_program(experiment), program.ROLES, host,
-      lambda label, index: host,
+      program.make_program(experiment), program.ROLES, here, place,
       run_folder.nodes_dir(experiment_lib.run_dir(experiment)),
       experiment.max_actor_restarts, 60.0 * experiment.hang_minutes)
   return starter.run()
@@ -102,18 +104,26 @@ def main(argv: List[str]) -> None:
   status = 0
   if not locks:
     print(f'{run_dir} already has its {experiment.num_steps:,} steps')
-  elif flags.FLAGS.serial:
-    status = run_serial(experiment)
-  elif flags.FLAGS.lp_launch_type == 'local_mt':
-    status = run_threads(experiment)
   else:
-    status = run_processes(experiment, locks)
+    status = run(experiment, locks)
   if status == 0:
     print(summary.table(run_dir))
   sys.stdout.flush()
   sys.stderr.flush()
   # Clients of servers that are gone would hang in their destructors.
   os._exit(status)
+
+
+def run(experiment: Experiment, locks: Tuple[int, ...]) -> int:
+  """Runs the experiment the way the flags say; returns an exit status."""
+  opened = where.open_ports(where.from_flags())
+  if opened is not None:
+    print(opened, file=sys.stderr)
+  if flags.FLAGS.serial:
+    return run_serial(experiment)
+  if flags.FLAGS.lp_launch_type == 'local_mt':
+    return run_threads(experiment)
+  return run_processes(experiment, locks)
 
 
 def check(argv: List[str]) -> Tuple[Experiment, Tuple[int, ...]]:
@@ -130,6 +140,10 @@ def check(argv: List[str]) -> Tuple[Experiment, Tuple[int, ...]]:
   if launch_type not in _LAUNCH_TYPES:
     raise ConfigError([f'lp_launch_type: got {launch_type}, needs one of '
                        + ', '.join(_LAUNCH_TYPES)])
+  place = where.from_flags()
+  found = where.problems(place) or list(filter(None, [where.refusal(place)]))
+  if found:
+    raise ConfigError(found)
   restart = flags.FLAGS.restart
   if restart == 'resume':
     # Before anything is written, and again once the folder is locked.
