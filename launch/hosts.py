@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shlex
 import signal
 import socket
@@ -17,6 +18,7 @@ from typing import (
   Optional,
   Protocol,
   Sequence,
+  Set,
   Tuple,
 )
 
@@ -231,7 +233,7 @@ class SlurmHost(RemoteHost):
         'srun', '--nodes=1', '--ntasks=1', f'--nodelist={self._name}',
         # Steps share the node's cores; without it they wait for each other.
         '--overlap', '--cpu-bind=none', f'--job-name={title}',
-        '--kill-on-bad-exit=1', '--unbuffered', '--export=ALL',
+        '--kill-on-bad-exit=1', '--export=ALL',
         # A step without it would inherit the job's GPUs.
         f'--gres=gpu:{self._gpus}' if self._gpus else '--gres=none',
         f'--chdir={os.getcwd()}', *_with_environment(argv, env)]
@@ -319,11 +321,12 @@ def make_hosts(where: Where, num_actors: int,
     here = LocalHost(address=_own_address(hosts[0].address))
     return here, spread(hosts, num_actors, where.actors_per_node)
   nodes = _slurm_nodes()
-  # The learner's node: the first that has a GPU.
-  nodes.sort(key=lambda node: 'gpu' not in node.get('Gres', ''))
+  with_gpus = _slurm_gpu_nodes()
+  # The learner's node: the first where this job has a GPU.
+  nodes.sort(key=lambda node: node['NodeName'] not in with_gpus)
   gpus = where.learner_gpus
   if gpus is None:
-    gpus = int('gpu' in nodes[0].get('Gres', ''))
+    gpus = int(nodes[0]['NodeName'] in with_gpus)
   hosts = [SlurmHost(node['NodeName'], node['NodeAddr']) for node in nodes]
   here = LocalHost(address=_address_here(nodes))
   place = spread(hosts, num_actors, where.actors_per_node)
@@ -386,6 +389,14 @@ def _slurm_nodes() -> List[Dict[str, str]]:
   return [dict(word.split('=', 1)
                for word in _scontrol('-o', 'show', 'node', name).split()
                if '=' in word) for name in names]
+
+
+def _slurm_gpu_nodes() -> Set[str]:
+  """Returns the names of the nodes on which this job has GPUs."""
+  job = _scontrol('-o', '--detail', 'show', 'job', os.environ['SLURM_JOB_ID'])
+  parts = re.findall(r' Nodes=(\S+) CPU_IDs=.*? GRES=(\S*)', job)
+  return {name for nodes, gres in parts if 'gpu' in gres
+          for name in _scontrol('show', 'hostnames', nodes).split()}
 
 
 def _address_here(nodes: Sequence[Mapping[str, str]]) -> str:

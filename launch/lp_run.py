@@ -7,6 +7,7 @@ The same command run again resumes the run where its last checkpoint left it.
 # pylint: disable=g-import-not-at-top, wrong-import-position
 
 import os
+import shlex
 import sys
 import traceback
 from typing import List, Tuple
@@ -50,7 +51,7 @@ def run_processes(experiment: Experiment, keep_open: Tuple[int, ...]) -> int:
   # The launcher must not take the GPU's memory. An environment variable would
   # reach the learner too.
   jax.config.update('jax_platforms', 'cpu')
-  from launch import hosts, program
+  from launch import hosts, program, slurm
   from launch.starter import Starter
   here, place = hosts.make_hosts(
       where.from_flags(), experiment.num_actors, keep_open)
@@ -58,7 +59,10 @@ def run_processes(experiment: Experiment, keep_open: Tuple[int, ...]) -> int:
       program.make_program(experiment), program.ROLES, here, place,
       run_folder.nodes_dir(experiment_lib.run_dir(experiment)),
       experiment.max_actor_restarts, 60.0 * experiment.hang_minutes)
-  return starter.run()
+  status = starter.run()
+  if starter.out_of_time and flags.FLAGS.requeue and status == 0:
+    slurm.requeue()
+  return status
 
 
 def run_threads(experiment: Experiment) -> int:
@@ -95,17 +99,20 @@ def run_serial(experiment: Experiment) -> int:
 def main(argv: List[str]) -> None:
   """Checks the settings, runs, and prints what came of it."""
   try:
-    experiment, locks = check(argv)
+    experiment = check_settings(argv)
+    if flags.FLAGS.submit:
+      print(f'submitted as job {submit(experiment)}')
+      return
+    locks = take_folders(experiment)
+    run_dir = experiment_lib.run_dir(experiment)
+    if locks:
+      status = run(experiment, locks)
+    else:
+      status = 0
+      print(f'{run_dir} already has its {experiment.num_steps:,} steps')
   except ConfigError as e:
     print(e, file=sys.stderr)
     sys.exit(2)
-
-  run_dir = experiment_lib.run_dir(experiment)
-  status = 0
-  if not locks:
-    print(f'{run_dir} already has its {experiment.num_steps:,} steps')
-  else:
-    status = run(experiment, locks)
   if status == 0:
     print(summary.table(run_dir))
   sys.stdout.flush()
@@ -126,11 +133,11 @@ def run(experiment: Experiment, locks: Tuple[int, ...]) -> int:
   return run_processes(experiment, locks)
 
 
-def check(argv: List[str]) -> Tuple[Experiment, Tuple[int, ...]]:
-  """Returns the run and the locks of its folders, none if it is complete.
+def check_settings(argv: List[str]) -> Experiment:
+  """Returns the run the flags describe, once nothing is wrong with it.
 
   Raises:
-    ConfigError: listing what is wrong with the settings or the folders.
+    ConfigError: listing what is wrong with the settings or the run's folders.
   """
   if len(argv) > 1:
     raise ConfigError([f"unexpected argument '{a}'; settings are flags, see "
@@ -144,16 +151,35 @@ def check(argv: List[str]) -> Tuple[Experiment, Tuple[int, ...]]:
   found = where.problems(place) or list(filter(None, [where.refusal(place)]))
   if found:
     raise ConfigError(found)
-  restart = flags.FLAGS.restart
-  if restart == 'resume':
+  if flags.FLAGS.restart == 'resume':
     # Before anything is written, and again once the folder is locked.
     run_folder.check(experiment, flags.FLAGS.serial)
-    if run_folder.is_complete(experiment):
-      return experiment, ()
+  return experiment
+
+
+def take_folders(experiment: Experiment) -> Tuple[int, ...]:
+  """Returns the locks of the run's folders, none if it is complete.
+
+  Raises:
+    ConfigError: if another run is in them, or they cannot be written.
+  """
+  restart = flags.FLAGS.restart
+  if restart == 'resume' and run_folder.is_complete(experiment):
+    return ()
   locks = run_folder.lock(experiment)
   locks = run_folder.set_aside(experiment, restart, locks)
   run_folder.prepare(experiment, flags.FLAGS.serial)
-  return experiment, locks
+  return locks
+
+
+def submit(experiment: Experiment) -> str:
+  """Submits this command as a SLURM job and returns the job's number."""
+  from launch import slurm
+  run_dir = experiment_lib.run_dir(experiment)
+  return slurm.submit(os.path.join(run_dir, 'job.sh'), slurm.script(
+      experiment.run_name, os.path.join(run_dir, 'slurm-%j.out'),
+      slurm.own_command(sys.argv, ('submit', 'sbatch')),
+      shlex.split(flags.FLAGS.sbatch), flags.FLAGS.requeue))
 
 
 if __name__ == '__main__':

@@ -137,12 +137,18 @@ class Starter:
     self._hang_seconds = hang_seconds
     self._stop_asked = threading.Event()
     self._signals = 0
+    self._out_of_time = False
     port = here.pick_port()
     self._address = f'{here.address}:{port}'
     self._server = courier.Server(port=port)
     self._server.Bind('stop', self._stop_asked.set)
     self._server.Bind('beat', self._beat)
     self._nodes = self._prepare(program, roles)
+
+  @property
+  def out_of_time(self) -> bool:
+    """Whether it was SIGUSR1 that stopped the program."""
+    return self._out_of_time
 
   def run(self) -> int:
     """Starts all nodes, waits for the end, and returns an exit status."""
@@ -293,15 +299,19 @@ class Starter:
 
   @contextlib.contextmanager
   def _handle_signals(self) -> Iterator[None]:
-    """The first SIGINT or SIGTERM stops in order, the second kills."""
+    """The first SIGINT or SIGTERM stops in order, the second kills.
+
+    So does SIGUSR1, by which SLURM says that the job's time is nearly over.
+    """
 
     def handle(signum, frame):
-      del signum, frame
+      del frame
       self._signals += 1
+      self._out_of_time |= signum == signal.SIGUSR1
       self._stop_asked.set()
 
     before = {s: signal.signal(s, handle)
-              for s in (signal.SIGINT, signal.SIGTERM)}
+              for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
       yield
     finally:

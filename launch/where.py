@@ -52,8 +52,8 @@ def define_flags() -> None:
                        '(default: 1 if its node has any)')
   flags.DEFINE_bool('submit', False, 'with --launcher=slurm: write a batch '
                     'script, submit it and return')
-  flags.DEFINE_list('sbatch', [], 'options for --submit, such as '
-                    "'--nodes=3,--time=24:00:00,--gres=gpu:1'")
+  flags.DEFINE_string('sbatch', '', 'options for --submit, such as '
+                      "--sbatch='--nodes=3 --time=24:00:00 --gres=gpu:1'")
   flags.DEFINE_bool('requeue', False, 'with --launcher=slurm: back into the '
                     'queue when the time is over, to go on from there')
   flags.DEFINE_bool('allow_remote', False, 'let the servers of a run on one '
@@ -103,7 +103,7 @@ def problems(where: Where) -> List[str]:
   if launcher != 'slurm':
     found += [f'{name}: needs --launcher=slurm'
               for name in ('submit', 'requeue', 'sbatch', 'learner_gpus')
-              if FLAGS[name].value not in (None, False, [])]
+              if FLAGS[name].value not in (None, False, '')]
   if FLAGS.sbatch and not FLAGS.submit:
     found.append('sbatch: needs --submit')
   if launcher == 'local' and where.actors_per_node is not None:
