@@ -178,6 +178,7 @@ def test_a_job_out_of_time_goes_back_into_the_queue_and_on(slurm, tmp_path):
   job.gone()
   done = job.updates()
   # It would begin by itself, but not before two minutes have passed.
+  job.wait(lambda: job.state == 'PENDING', 'place in the queue')
   slurm.run('scontrol', 'update', f'JobId={job.number}', 'StartTime=now')
   job.wait(lambda: job.state == 'RUNNING', 'second start')
   job.wait(lambda: job.updates() >= done + 40, 'progress')
