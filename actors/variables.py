@@ -29,8 +29,14 @@ class Snapshot(NamedTuple):
 class VariableSource(Protocol):
   """Serves parameters: the learner, or its courier client."""
 
-  def get_variables(self, have: int) -> Optional[Tuple[int, Any]]:
-    """Returns `(updates, params)`, or None if `have` is still the newest."""
+  def get_variables(self, have: int,
+                    for_evaluation: bool = False) -> Optional[Tuple[int, Any]]:
+    """Returns `(updates, params)`, or None if `have` is still the newest.
+
+    Args:
+      have: the updates of those the caller has.
+      for_evaluation: asks for those of the evaluation policy.
+    """
     ...
 
 
@@ -74,12 +80,13 @@ class PatientSource:
     self._pause = pause
     self._should_stop = should_stop
 
-  def get_variables(self, have: int) -> Optional[Tuple[int, Any]]:
+  def get_variables(self, have: int,
+                    for_evaluation: bool = False) -> Optional[Tuple[int, Any]]:
     """Returns what the learner serves, sooner or later."""
     began = time.monotonic()
     while True:
       try:
-        return self._source.get_variables(have)
+        return self._source.get_variables(have, for_evaluation)
       except Exception as e:  # pylint: disable=broad-except
         if (self._should_stop()
             or time.monotonic() - began > self._patience):

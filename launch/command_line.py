@@ -65,6 +65,9 @@ def define_flags() -> None:
   flags.DEFINE_bool('add_uid', False,
                     'give the run a folder of its own, named by the time')
   flags.DEFINE_float('time_delta_minutes', 5.0, 'minutes between checkpoints')
+  flags.DEFINE_integer('checkpoints_kept', 3, 'newest checkpoints that stay, '
+                       'beside the best; analysis.py draws what changed over '
+                       'them')
   flags.DEFINE_float('log_interval', 10.0, 'seconds between progress lines')
   for name, text in _agent_flags().items():
     flags.DEFINE_string(name, None, text)

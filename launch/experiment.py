@@ -17,7 +17,7 @@ from safety.masking import SafetyMask
 CHANGEABLE = frozenset({
     'num_steps', 'num_actors', 'max_parameter_age', 'eval_episodes',
     'eval_interval', 'log_interval', 'time_delta_minutes',
-    'max_actor_restarts', 'log_dir_path'})
+    'max_actor_restarts', 'log_dir_path', 'checkpoints_kept'})
 
 
 class ConfigError(ValueError):
@@ -59,6 +59,7 @@ class Experiment:
     log_dir_path: folder of all runs.
     run_name: this run's folder in it.
     time_delta_minutes: minutes between checkpoints.
+    checkpoints_kept: newest checkpoints that stay, beside the best.
     log_interval: seconds between log rows.
     max_actor_restarts: times dead actors are started again, in all.
   """
@@ -86,6 +87,7 @@ class Experiment:
   eval_interval: float = 10.0
   log_dir_path: str = 'logs'
   time_delta_minutes: float = 5.0
+  checkpoints_kept: int = 3
   log_interval: float = 10.0
   max_actor_restarts: int = 10
 
@@ -187,8 +189,8 @@ def problems(experiment: Experiment) -> List[str]:
 _LEAST: Mapping[str, float] = {
     'seed': 0, 'num_steps': 1, 'num_actors': 1, 'envs_per_actor': 1,
     'max_parameter_age': 1, 'eval_episodes': 1, 'eval_interval': 0,
-    'time_delta_minutes': 0, 'log_interval': 0.1, 'safety_candidates': 1,
-    'max_actor_restarts': 0,
+    'time_delta_minutes': 0, 'checkpoints_kept': 1, 'log_interval': 0.1,
+    'safety_candidates': 1, 'max_actor_restarts': 0,
 }
 
 

@@ -10,7 +10,12 @@ import numpy as np
 from actors.actor import Actor, ActorConfig, EpisodeWriter
 from actors.evaluator import Evaluator
 from actors.loop import EnvironmentLoop, Observer
-from actors.observers import DistanceObserver, EpisodeObserver, PathObserver
+from actors.observers import (
+  CellObserver,
+  DistanceObserver,
+  EpisodeObserver,
+  PathObserver,
+)
 from actors.policy import Policy
 from actors.variables import Link, VariableSource
 from envs import registry as env_registry
@@ -134,14 +139,15 @@ def make_actor(experiment: Experiment, agent: Agent, index: int,
   seed = role_seed(experiment, 'actor', index, generation)
   environment = make_environment(
       experiment, experiment.envs_per_actor, seed, experiment.sample_goals)
+  observers = make_observers(experiment, experiment.envs_per_actor)
+  if env_registry.lookup(experiment.env).walls is not None:
+    observers.append(CellObserver(environment.spec, experiment.envs_per_actor))
   return Actor(
       config=ActorConfig(
           pace=make_pace(experiment, agent),
           warmup_steps=agent.replay.min_steps,
           max_parameter_age=experiment.max_parameter_age),
-      loop=EnvironmentLoop(
-          environment, jax.random.key(seed),
-          make_observers(experiment, experiment.envs_per_actor)),
+      loop=EnvironmentLoop(environment, jax.random.key(seed), observers),
       policy=agent.policy,
       warmup_policy=agent.warmup_policy,
       buffer=EpisodeBuffer(agent.replay.columns, experiment.envs_per_actor),
@@ -177,7 +183,8 @@ def make_learner(experiment: Experiment, counts: Any,
       config=LearnerConfig(
           checkpoint_dir=run_folder.checkpoint_dir(run_dir),
           checkpoint_interval=60.0 * experiment.time_delta_minutes,
-          log_interval=experiment.log_interval),
+          log_interval=experiment.log_interval,
+          keep=experiment.checkpoints_kept),
       key=jax.random.key(role_seed(experiment, 'learner')),
       counts=counts,
       save_replay=save_replay)

@@ -100,9 +100,10 @@ class LearnerNode:
         save_replay=lambda: within(SAVE_TIMEOUT, replay.checkpoint))
     self._pace = factory.make_pace(experiment, self._learner.agent)
 
-  def get_variables(self, have: int) -> Optional[Tuple[int, Any]]:
+  def get_variables(self, have: int,
+                    for_evaluation: bool = False) -> Optional[Tuple[int, Any]]:
     """Returns `(updates, variables)`, or None if `have` is the newest."""
-    return self._learner.get_variables(have)
+    return self._learner.get_variables(have, for_evaluation)
 
   def run(self) -> None:
     """Learns until the program stops, then saves."""

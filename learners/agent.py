@@ -1,7 +1,7 @@
 """The contract between an algorithm and the system."""
 
 import dataclasses
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Tuple
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
 import jax
 import numpy as np
@@ -19,15 +19,17 @@ class Column(NamedTuple):
   dtype: str = 'float32'
 
 
-class GoalSimilarity(NamedTuple):
-  """How alike the representations of points and of the commanded goal are.
+class Representations(NamedTuple):
+  """What a goal-conditioned critic makes of points, for figures.
 
   Attributes:
-    cosine: `[K]`, in [-1, 1].
-    inner_product: `[K]`.
+    of_points: `[K, N]`, psi of each point taken as a goal.
+    of_goal: `[N]`, psi of the commanded goal g*.
+    of_actions: `[K, N]`, phi of each point and the greedy action there.
   """
-  cosine: np.ndarray
-  inner_product: np.ndarray
+  of_points: np.ndarray
+  of_goal: np.ndarray
+  of_actions: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Agent:
     warmup_policy: acts until replay holds its minimum.
     replay: what it needs of replay.
     updates_per_call: SGD steps in one `update`.
+    eval_variables: `state -> variables`, what the evaluator fetches; None means
+      what actors do.
   """
   init: Callable[[jax.Array], State]
   update: Callable[[State, Batch], Tuple[State, Metrics]]
@@ -75,3 +79,8 @@ class Agent:
   warmup_policy: Policy
   replay: ReplaySpec
   updates_per_call: int
+  eval_variables: Optional[Callable[[State], Any]] = None
+
+  def variables_for_evaluation(self, state: State) -> Any:
+    """Returns what `eval_policy` acts with."""
+    return (self.eval_variables or self.variables)(state)

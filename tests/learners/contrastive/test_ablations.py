@@ -250,6 +250,8 @@ class TestWeightReset:
     for steps, state in enumerate(states):
       same = contracts._all_equal(state.target_params, state.critic_params)
       assert same == (steps % 3 == 0)
+      same = contracts._all_equal(state.average_params, state.policy_params)
+      assert same == (steps % 3 == 0)
 
   def test_the_entropy_weight_and_the_key_go_on(self, states):
     alphas = [float(s.log_alpha) for s in states]
