@@ -103,6 +103,8 @@ def maps_figure(run: Run, moments: Sequence[Moment]) -> Figure:
   rows[0][0].set_ylabel(r'$\cos(\psi(s), \psi(g^*))$')
   rows[1][0].set_ylabel(r'$\cos(\phi(s, \pi(s)), \psi(g^*))$')
   figure.colorbar(color, ax=rows, shrink=0.7, label='cosine')
+  figure.legend(*rows[0][0].get_legend_handles_labels(), frameon=False,
+                loc='outside lower center', ncols=5)
   figure.suptitle(f'{run.experiment.run_name}: similarity to the goal')
   return figure
 
@@ -118,7 +120,9 @@ def sphere_figure(run: Run, moments: Sequence[Moment]) -> Figure:
            np.full(len(points), 45.0))
   axes.set(xlabel='first direction', ylabel='second direction',
            zlabel='cosine with the goal', box_aspect=(1, 1, 1))
-  axes.view_init(elev=18, azim=-60)
+  # From the side where most cells lie.
+  middle = points[:, :2].mean(axis=0)
+  axes.view_init(elev=25, azim=np.degrees(np.arctan2(middle[1], middle[0])))
   axes.set_title(f'{run.experiment.run_name} after '
                  f'{moments[-1].actor_steps:,} steps\n'
                  r'$\psi$ of every free cell, seen from the goal')
@@ -190,8 +194,8 @@ def correlation_figure(run: Run, moments: Sequence[Moment]) -> Figure:
     axes.axvline(first, color='C3', ls=':', label=f'first success: {first:,}')
   axes.axhline(0, color='0.5', lw=0.8)
   axes.set(ylim=(-1.05, 1.05), xlabel='environment steps',
-           title=f'{run.experiment.run_name}: does the agent go where it is '
-           'alike the goal (r > 0) or unlike it (r < 0)?')
+           title=f'{run.experiment.run_name}\n'
+           'r > 0: the agent goes where it is alike the goal; r < 0: unlike')
   axes.xaxis.set_major_formatter('{x:,.0f}')
   axes.grid(alpha=0.3)
   figure.legend(loc='outside lower center', frameon=False)
@@ -262,13 +266,15 @@ def _scatter(axes: Any, points: np.ndarray, goal: np.ndarray,
              lengths: np.ndarray, sizes: np.ndarray) -> None:
   """Draws `[K, 3]` points coloured by their way to the goal, and the goal."""
   style = dict(edgecolor='black', lw=0.4, depthshade=False)
+  # Or the goal hides behind what is close to it.
+  axes.computed_zorder = False
   near = np.isfinite(lengths)
   if not near.all():
     axes.scatter(*points[~near].T, color='0.6', s=sizes[~near], **style,
                  label='no way to the goal')
   drawn = axes.scatter(*points[near].T, c=lengths[near], cmap='viridis_r',
                        s=sizes[near], **style)
-  axes.scatter(*goal, marker='*', color='red', s=260, **style,
+  axes.scatter(*goal, marker='*', color='red', s=260, **style, zorder=5,
                label='goal $g^*$')
   axes.figure.colorbar(drawn, ax=axes, shrink=0.6,
                        label='cells to walk from there to the goal')

@@ -74,7 +74,8 @@ def write_log(run_dir, role, **columns):
 def assert_picture(path):
   pixels = imread(path)[..., :3]
   assert min(pixels.shape[:2]) >= 500
-  assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+  some = pixels[::4, ::4].reshape(-1, 3)
+  assert len(np.unique(some, axis=0)) > 20
   assert np.mean(np.any(pixels != pixels[0, 0], axis=-1)) > 0.01
 
 
