@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 STAMP := .venv/.installed
 
-.PHONY: setup run test lint bench clean
+.PHONY: setup run test test-slow lint bench clean
 
 setup: $(STAMP)
 
@@ -17,6 +17,10 @@ run: setup
 
 test: setup
 	$(PYTHON) -m pytest
+
+# Long runs that are killed and resumed, clusters, other machines' networks.
+test-slow: setup
+	$(PYTHON) -m pytest -m slow --timeout=900
 
 lint: setup
 	$(PYTHON) -m ruff check .

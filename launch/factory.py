@@ -103,8 +103,7 @@ def make_agent(experiment: Experiment) -> Agent:
 def make_limits(experiment: Experiment, agent: Agent) -> TableLimits:
   """Returns size and pacing of the replay table."""
   return table_limits(
-      agent.replay, make_spec(experiment).step_limit, agent.updates_per_call,
-      experiment.num_actors * experiment.envs_per_actor)
+      agent.replay, make_spec(experiment).step_limit, agent.updates_per_call)
 
 
 def make_pace(experiment: Experiment, agent: Agent) -> Pace:
@@ -205,7 +204,7 @@ def counter_arguments(experiment: Experiment) -> Dict[str, Any]:
     visits = VisitLog(
         experiment_lib.visits_dir(experiment),
         experiment_lib.audited_regions(experiment), num_episodes,
-        owner=os.path.abspath(run_dir))
+        owner=run_folder.run_id(run_dir))
 
   def save_paths(actor_steps: int, paths: np.ndarray) -> None:
     path = os.path.join(run_folder.figures_dir(run_dir), 'eval_paths.npz')

@@ -3,9 +3,20 @@
 import dataclasses
 import os
 import subprocess
-from typing import IO, List, Mapping, Protocol, Sequence, Tuple
+from typing import (
+  Callable,
+  IO,
+  List,
+  Mapping,
+  Optional,
+  Protocol,
+  Sequence,
+  Tuple,
+)
 
 import portpicker
+
+from launch.node import PARENT_VARIABLE
 
 
 class Host(Protocol):
@@ -14,6 +25,14 @@ class Host(Protocol):
   @property
   def address(self) -> str:
     """What clients dial to reach servers there."""
+    ...
+
+  @property
+  def lost_after(self) -> Optional[float]:
+    """Seconds without the starter after which a node there ends itself.
+
+    None where it ends with the starter anyway.
+    """
     ...
 
   def pick_port(self) -> int:
@@ -36,6 +55,9 @@ class Host(Protocol):
     ...
 
 
+# Tells the host of a node by its label and index.
+Place = Callable[[str, int], Host]
+
 _PROXY_VARIABLES = ('http_proxy', 'https_proxy', 'grpc_proxy', 'all_proxy')
 
 
@@ -51,9 +73,11 @@ class LocalHost:
   Attributes:
     keep_open: files that the nodes hold open too.
     address: what clients dial.
+    lost_after: None, for the kernel ends nodes when the starter dies.
   """
   keep_open: Tuple[int, ...] = ()
   address: str = '127.0.0.1'
+  lost_after: Optional[float] = None
 
   def pick_port(self) -> int:
     """Returns a free port."""
@@ -66,6 +90,7 @@ class LocalHost:
     for name in proxy_variables(environment):
       del environment[name]
     return subprocess.Popen(
-        list(argv), env={**environment, **env}, stdin=subprocess.DEVNULL,
+        list(argv), stdin=subprocess.DEVNULL,
+        env={**environment, **env, PARENT_VARIABLE: str(os.getpid())},
         stdout=None if console else log, stderr=log, text=True,
         start_new_session=True, pass_fds=self.keep_open)

@@ -11,8 +11,9 @@ import sys
 import traceback
 from typing import List, Tuple
 
-from launch import native
+from launch import native, signals
 
+signals.leave_until_handled()
 native.preload()
 
 from absl import app, flags, logging
@@ -48,10 +49,12 @@ def run_processes(experiment: Experiment, keep_open: Tuple[int, ...]) -> int:
   from launch import program
   from launch.hosts import LocalHost
   from launch.starter import Starter
+  host = LocalHost(keep_open)
   starter = Starter(
-      program.make_program(experiment), program.ROLES, LocalHost(keep_open),
+      program.make_program(experiment), program.ROLES, host,
+      lambda label, index: host,
       run_folder.nodes_dir(experiment_lib.run_dir(experiment)),
-      experiment.max_actor_restarts)
+      experiment.max_actor_restarts, 60.0 * experiment.hang_minutes)
   return starter.run()
 
 
@@ -89,26 +92,18 @@ def run_serial(experiment: Experiment) -> int:
 def main(argv: List[str]) -> None:
   """Checks the settings, runs, and prints what came of it."""
   try:
-    if len(argv) > 1:
-      raise ConfigError([f"unexpected argument '{a}'; settings are flags, see "
-                         '--help' for a in argv[1:]])
-    experiment = command_line.experiment_from_flags()
-    launch_type = flags.FLAGS.lp_launch_type
-    if launch_type not in _LAUNCH_TYPES:
-      raise ConfigError([f'lp_launch_type: got {launch_type}, needs one of '
-                         + ', '.join(_LAUNCH_TYPES)])
-    locks = run_folder.lock(experiment)
-    run_dir = run_folder.prepare(experiment, flags.FLAGS.serial)
+    experiment, locks = check(argv)
   except ConfigError as e:
     print(e, file=sys.stderr)
     sys.exit(2)
 
+  run_dir = experiment_lib.run_dir(experiment)
   status = 0
-  if run_folder.is_complete(experiment):
+  if not locks:
     print(f'{run_dir} already has its {experiment.num_steps:,} steps')
   elif flags.FLAGS.serial:
     status = run_serial(experiment)
-  elif launch_type == 'local_mt':
+  elif flags.FLAGS.lp_launch_type == 'local_mt':
     status = run_threads(experiment)
   else:
     status = run_processes(experiment, locks)
@@ -118,6 +113,30 @@ def main(argv: List[str]) -> None:
   sys.stderr.flush()
   # Clients of servers that are gone would hang in their destructors.
   os._exit(status)
+
+
+def check(argv: List[str]) -> Tuple[Experiment, Tuple[int, ...]]:
+  """Returns the run and the locks of its folders, none if it is complete.
+
+  Raises:
+    ConfigError: listing what is wrong with the settings or the folders.
+  """
+  if len(argv) > 1:
+    raise ConfigError([f"unexpected argument '{a}'; settings are flags, see "
+                       '--help' for a in argv[1:]])
+  experiment = command_line.experiment_from_flags()
+  launch_type = flags.FLAGS.lp_launch_type
+  if launch_type not in _LAUNCH_TYPES:
+    raise ConfigError([f'lp_launch_type: got {launch_type}, needs one of '
+                       + ', '.join(_LAUNCH_TYPES)])
+  restart = flags.FLAGS.restart
+  if restart == 'resume' and run_folder.is_complete(experiment):
+    run_folder.check(experiment, flags.FLAGS.serial)
+    return experiment, ()
+  locks = run_folder.lock(experiment)
+  locks = run_folder.set_aside(experiment, restart, locks)
+  run_folder.prepare(experiment, flags.FLAGS.serial)
+  return experiment, locks
 
 
 if __name__ == '__main__':
