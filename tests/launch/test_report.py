@@ -315,7 +315,7 @@ def test_names_every_folder_that_is_no_run(copied, tmp_path, capsys):
   assert output.out == ''
   first, second = output.err.splitlines()
   assert first == f'{tmp_path} is no run folder: it has no config.json'
-  assert second.startswith(f'{broken}/config.json cannot be read: ')
+  assert second.startswith(f'{broken}/config.json cannot be read (')
 
 
 def test_output_dir_needs_several_runs(finished, capsys):

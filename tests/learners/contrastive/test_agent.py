@@ -108,8 +108,8 @@ def test_only_td_has_a_target_and_it_starts_as_the_critic(alg, has_target):
 
 
 @pytest.mark.parametrize('settings, averaged', [
-    (dict(), True), (dict(eval_tau=1.0), False), (dict(Q_max=True), False)],
-    ids=str)
+    (dict(eval_tau=0.5), True), (dict(eval_tau=1.0), False),
+    (dict(eval_tau=0.5, Q_max=True), False)], ids=str)
 def test_evaluation_acts_on_an_average_of_the_actor(settings, averaged):
   agent, config = make('contrastive_cpc', **settings)
   state = agent.init(jax.random.key(0))
@@ -183,6 +183,6 @@ class TestReplaySpec:
 
   def test_settings_reach_replay(self):
     agent, _ = make('contrastive_cpc', samples_per_insert=12.0)
-    assert agent.replay.samples_per_insert == 12.0
-    assert agent.replay.transitions_per_update == 4
-    assert (agent.replay.min_steps, agent.replay.max_steps) == (10, 100)
+    assert agent.replay.pacing.samples_per_insert == 12.0
+    assert agent.replay.pacing.transitions_per_update == 4
+    assert (agent.replay.pacing.min_steps, agent.replay.max_steps) == (10, 100)
