@@ -1,4 +1,6 @@
-"""What is measured of an episode: success, return, length, distance."""
+"""What is measured of an episode: success, return, distance, cells, paths."""
+
+from typing import Optional
 
 import numpy as np
 
@@ -7,35 +9,58 @@ from envs.spec import EnvSpec
 
 
 class EpisodeObserver:
-  """Success, return and length.
+  """Return and length, and success where there is a goal.
 
   An episode succeeds when its rewards add up to at least one.
   """
 
-  def __init__(self, num_envs: int):
-    """Starts counting for `num_envs` environments."""
+  def __init__(self, num_envs: int, has_goals: bool = True,
+               discount: Optional[float] = None):
+    """Starts counting.
+
+    Args:
+      num_envs: number of environments.
+      has_goals: whether there is a success to measure.
+      discount: of a further return, counted from the episode's start; None
+        measures none.
+    """
+    self._has_goals = has_goals
+    self._discount = discount
     self._return = np.zeros(num_envs)
+    self._discounted_return = np.zeros(num_envs)
     self._length = np.zeros(num_envs, np.int64)
 
   def observe_first(self, step: Step) -> None:
     """Forgets the last episode."""
     self._return[step.first] = 0.0
+    self._discounted_return[step.first] = 0.0
     self._length[step.first] = 0
 
   def observe(self, step: Step) -> None:
     """Adds up rewards and steps."""
     moved = ~step.first
-    self._return[moved] += step.timestep.reward[moved]
+    reward = step.timestep.reward[moved]
+    self._return[moved] += reward
+    if self._discount is not None:
+      self._discounted_return[moved] += (
+          self._discount**self._length[moved] * reward)
     self._length[moved] += 1
 
   def get_metrics(self, finished: np.ndarray) -> Metrics:
-    """Returns `success`, `episode_return` and `episode_length`, `[n]` each."""
+    """Returns `episode_return`, `episode_length` and what else was asked for.
+
+    That is `success` and `discounted_return`; `[n]` each.
+    """
     total = self._return[finished]
-    return {
-        'success': (total >= 1.0).astype(np.float64),
+    metrics = {
         'episode_return': total.copy(),
         'episode_length': self._length[finished].copy(),
     }
+    if self._has_goals:
+      metrics['success'] = (total >= 1.0).astype(np.float64)
+    if self._discount is not None:
+      metrics['discounted_return'] = self._discounted_return[finished].copy()
+    return metrics
 
 
 class DistanceObserver:
@@ -76,6 +101,41 @@ class DistanceObserver:
     observation = step.timestep.observation
     return np.linalg.norm(
         observation[:, self._reached] - observation[:, self._wanted], axis=-1)
+
+
+class CellObserver:
+  """Steps spent in each cell of a maze, whose cells have side 1."""
+
+  def __init__(self, spec: EnvSpec, num_envs: int):
+    """Starts from zero in every cell.
+
+    Args:
+      spec: of a maze; positions lie within its bounds.
+      num_envs: how many environments are watched.
+    """
+    assert spec.bounds is not None, f'{spec.name} has no bounds'
+    self._indices = list(spec.position_indices)
+    lower, upper = np.array(spec.bounds)
+    self._lower = lower
+    self._shape = tuple((upper - lower).astype(int).tolist())
+    self._visits = np.zeros((num_envs, *self._shape), np.int64)
+
+  def observe_first(self, step: Step) -> None:
+    """Starts from zero."""
+    self._visits[step.first] = 0
+
+  def observe(self, step: Step) -> None:
+    """Counts the cell each environment is in now."""
+    positions = step.timestep.observation[:, self._indices] - self._lower
+    # Who stands on the far border belongs to the last cell.
+    cells = np.minimum(positions.astype(int), np.array(self._shape) - 1)
+    moved = np.flatnonzero(~step.first)
+    rows, columns = cells[moved].T
+    self._visits[moved, rows, columns] += 1
+
+  def get_metrics(self, finished: np.ndarray) -> Metrics:
+    """Returns `cell_visits`, `[n, H, W]` steps."""
+    return {'cell_visits': self._visits[finished].copy()}
 
 
 class PathObserver:

@@ -31,8 +31,14 @@ class Snapshot(NamedTuple):
 class VariableSource(Protocol):
   """Serves parameters: the learner, or its courier client."""
 
-  def get_variables(self, have: int) -> Optional[Tuple[int, Any]]:
-    """Returns `(updates, params)`, or None if `have` is still the newest."""
+  def get_variables(self, have: int,
+                    for_evaluation: bool = False) -> Optional[Tuple[int, Any]]:
+    """Returns `(updates, params)`, or None if `have` is still the newest.
+
+    Args:
+      have: the updates of those the caller has.
+      for_evaluation: asks for those of the evaluation policy.
+    """
     ...
 
 
@@ -90,10 +96,12 @@ class PatientSource:
     self._pause = pause
     self._should_stop = should_stop
 
-  def get_variables(self, have: int) -> Optional[Tuple[int, Any]]:
+  def get_variables(self, have: int,
+                    for_evaluation: bool = False) -> Optional[Tuple[int, Any]]:
     """Returns what the learner serves, sooner or later."""
-    return patiently(lambda: self._source.get_variables(have), self._patience,
-                     self._pause, self._should_stop)
+    return patiently(
+        lambda: self._source.get_variables(have, for_evaluation),
+        self._patience, self._pause, self._should_stop)
 
 
 class Repeater:
@@ -203,7 +211,7 @@ class Link:
 
   def record_episodes(self, metrics: Dict[str, np.ndarray],
                       actor: Dict[str, float]) -> None:
-    """Hands over episodes to report; their steps count at once locally."""
+    """Hands over episodes to report; they count at once locally."""
     with self._news:
       self._unreported.append((metrics, actor))
 
@@ -220,6 +228,7 @@ class Link:
       if counts:
         for metrics, _ in self._unreported:
           counts['actor_steps'] += int(metrics['episode_length'].sum())
+          counts['actor_episodes'] += len(metrics['episode_length'])
       return counts, self._snapshot
 
   def take_ages(self) -> List[float]:

@@ -70,6 +70,9 @@ def define_flags() -> None:
   flags.DEFINE_bool('add_uid', False,
                     'give the run a folder of its own, named by the time')
   flags.DEFINE_float('time_delta_minutes', 5.0, 'minutes between checkpoints')
+  flags.DEFINE_integer('checkpoints_kept', 3, 'newest checkpoints that stay, '
+                       'beside the best; analysis.py draws what changed over '
+                       'them')
   flags.DEFINE_float('log_interval', 10.0, 'seconds between progress lines')
   for name, text in _agent_flags().items():
     flags.DEFINE_string(name, None, text)
@@ -89,7 +92,7 @@ def experiment_from_flags() -> Experiment:
     # A wrong name is reported already; any preset does to check the rest.
     known = FLAGS.preset in algorithm.presets
     preset = FLAGS.preset if known else next(iter(algorithm.presets))
-    agent = algorithm.configure(FLAGS.alg, preset, overrides)
+    agent = algorithm.configure(FLAGS.alg, preset, overrides, FLAGS.env)
   name = f'{FLAGS.alg}_{FLAGS.env}_{FLAGS.seed}'
   if FLAGS.add_uid:
     name += datetime.datetime.now().strftime('_%Y%m%d-%H%M%S')
@@ -128,11 +131,18 @@ def _unknown_names() -> List[str]:
 
 
 def _agent_flags() -> Dict[str, str]:
-  """Returns the help of every algorithm setting, by its name."""
-  return {
-      field.name: f'{field.metadata["help"]} (default: {field.default})'
-      for algorithm in learner_registry.ALGORITHMS.values()
-      for field in settings.fields(algorithm.config_class)}
+  """Returns the help of every algorithm setting, by its name.
+
+  One that several algorithms share is explained for each of them.
+  """
+  texts: Dict[str, List[str]] = {}
+  for algorithm in learner_registry.ALGORITHMS.values():
+    for field in settings.fields(algorithm.config_class):
+      text = f'{field.metadata["help"]} (default: {field.default})'
+      known = texts.setdefault(field.name, [])
+      if text not in known:
+        known.append(text)
+  return {name: '; or: '.join(known) for name, known in texts.items()}
 
 
 def _agent_overrides(found: List[str]) -> Dict[str, Any]:

@@ -5,6 +5,7 @@ where log rows of all roles get their step counts, and where the run ends.
 """
 
 import collections
+import math
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from typing import (
   List,
   Mapping,
   Optional,
+  Sequence,
   Tuple,
 )
 
@@ -59,6 +61,7 @@ class Counter:
     self._log_interval = log_interval
     self._save_paths = save_paths
     self._episodes = _EpisodeWindows()
+    self._cell_visits: Optional[np.ndarray] = None
     self._actor_figures: List[Dict[str, float]] = []
     self._last_report: Dict[str, int] = {}
     self._score: Optional[float] = None
@@ -68,6 +71,8 @@ class Counter:
       self._counter.increment(**saved['counts'])
       self._episodes.restore(saved['episodes'])
       self._score = saved['score']
+      if saved['cell_visits'] is not None:
+        self._cell_visits = np.array(saved['cell_visits'], np.int64)
       self._wall_offset = saved['seconds']
     self._began = time.monotonic()
     self._last_row = (self._began, self._counter.get_counts())
@@ -80,6 +85,23 @@ class Counter:
     """Returns all counts."""
     return self._counter.get_counts()
 
+  def get_episodes(
+      self, since: int, names: Sequence[str]
+  ) -> Tuple[int, Dict[str, np.ndarray]]:
+    """Returns finished training episodes after the first `since`.
+
+    Args:
+      since: episodes the caller knows already.
+      names: of the metrics asked for; one that no episode has is 0.
+
+    Returns:
+      The number of episodes there are, and `[n]` metrics of those that are new,
+      or of as many of the newest as are kept.
+    """
+    with self._lock:
+      total = int(self._counter.get_counts()['actor_episodes'])
+      return total, self._episodes.newest(total - since, names)
+
   def get_snapshot(self) -> Dict[str, Any]:
     """Returns what a checkpoint must keep, as JSON data."""
     with self._lock:
@@ -89,6 +111,8 @@ class Counter:
           'counts': self._counter.get_counts(),
           'episodes': self._episodes.save(),
           'score': self._score,
+          'cell_visits': (None if self._cell_visits is None
+                          else self._cell_visits.tolist()),
           'seconds': self._seconds(),
       }
 
@@ -98,7 +122,8 @@ class Counter:
     """Counts finished training episodes and returns all counts.
 
     Args:
-      metrics: `[n, ...]` per episode.
+      metrics: `[n, ...]` per episode; `cell_visits` are added up over the run
+        and kept with its checkpoints, the others are logged.
       actor: the reporting actor's own figures.
       report: who reports, and the number of the report. One that is sent again,
         because its reply was lost, is not counted again.
@@ -109,6 +134,11 @@ class Counter:
         if number <= self._last_report.get(sender, -1):
           return self._counter.get_counts()
         self._last_report[sender] = number
+      metrics = dict(metrics)
+      cell_visits = metrics.pop('cell_visits', None)
+      if cell_visits is not None:
+        total = 0 if self._cell_visits is None else self._cell_visits
+        self._cell_visits = total + cell_visits.sum(axis=0)
       self._episodes.append(metrics)
       self._actor_figures.append(actor)
       if self._visits is not None and 'region_visits' in metrics:
@@ -118,16 +148,21 @@ class Counter:
           actor_episodes=len(metrics['episode_length']))
 
   def record_evaluation(self, updates: int, metrics: Metrics,
-                        paths: np.ndarray) -> None:
-    """Logs one round of evaluation of the parameters after `updates`."""
+                        paths: Optional[np.ndarray]) -> None:
+    """Logs one round of evaluation of the parameters after `updates`.
+
+    What is best is told by success, or by the return where there is none.
+    """
     with self._lock:
       row = {name: float(np.mean(_per_episode(v)))
              for name, v in metrics.items()}
-      row['episodes'] = len(metrics['success'])
+      row['episodes'] = len(next(iter(metrics.values())))
       row['parameter_updates'] = updates
-      self._score = self._figures.eval_success = row['success']
+      self._figures.eval_return = row.get('episode_return', math.nan)
+      self._figures.eval_success = row.get('success', math.nan)
+      self._score = row.get('success', row.get('episode_return'))
       self._write('evaluator', row)
-      if self._save_paths is not None:
+      if self._save_paths is not None and paths is not None:
         self._save_paths(
             int(self._counter.get_counts()['actor_steps']), paths)
 
@@ -236,6 +271,15 @@ class _EpisodeWindows:
         row[f'{name}_{window}'] = float(np.mean(list(recent)[-window:]))
     self._interval = {}
     return row
+
+  def newest(self, num: int, names: Sequence[str]) -> Dict[str, np.ndarray]:
+    """Returns `[n]` metrics of the newest episodes, n <= `num`."""
+    kept = max((len(recent) for recent in self._recent.values()), default=0)
+    num = max(0, min(num, kept))
+    return {
+        name: np.array(list(self._recent[name])[kept - num:]
+                       if name in self._recent else [0.0] * num, np.float64)
+        for name in names}
 
   def save(self) -> Dict[str, List[float]]:
     """Returns the recent episodes as JSON data."""

@@ -17,7 +17,7 @@ from safety.masking import SafetyMask
 CHANGEABLE = frozenset({
     'num_steps', 'num_actors', 'max_parameter_age', 'eval_episodes',
     'eval_interval', 'log_interval', 'time_delta_minutes',
-    'max_actor_restarts', 'hang_minutes', 'log_dir_path'})
+    'max_actor_restarts', 'hang_minutes', 'log_dir_path', 'checkpoints_kept'})
 
 
 class ConfigError(ValueError):
@@ -59,6 +59,7 @@ class Experiment:
     log_dir_path: folder of all runs.
     run_name: this run's folder in it.
     time_delta_minutes: minutes between checkpoints.
+    checkpoints_kept: newest checkpoints that stay, beside the best.
     log_interval: seconds between log rows.
     max_actor_restarts: times dead actors are started again, in all.
     hang_minutes: a node that does nothing for so long counts as dead.
@@ -87,6 +88,7 @@ class Experiment:
   eval_interval: float = 10.0
   log_dir_path: str = 'logs'
   time_delta_minutes: float = 5.0
+  checkpoints_kept: int = 3
   log_interval: float = 10.0
   max_actor_restarts: int = 10
   hang_minutes: float = 10.0
@@ -188,7 +190,7 @@ def problems(experiment: Experiment) -> List[str]:
       unreadable.append(str(e).replace('region_bounds', name, 1))
   found += unreadable
   if experiment.env in env_registry.ENVIRONMENTS:
-    goal_problems = _goal_problems(experiment)
+    goal_problems = _goal_problems(experiment) or _missing_facts(experiment)
     found += goal_problems
     if not unreadable and not goal_problems:
       found += _safety_problems(experiment)
@@ -199,14 +201,37 @@ def problems(experiment: Experiment) -> List[str]:
 _LEAST: Mapping[str, float] = {
     'seed': 0, 'num_steps': 1, 'num_actors': 1, 'envs_per_actor': 1,
     'max_parameter_age': 1, 'eval_episodes': 1, 'eval_interval': 0,
-    'time_delta_minutes': 0, 'log_interval': 0.1, 'safety_candidates': 1,
-    'max_actor_restarts': 0, 'hang_minutes': 0.05,
+    'time_delta_minutes': 0, 'checkpoints_kept': 1, 'log_interval': 0.1,
+    'safety_candidates': 1, 'max_actor_restarts': 0, 'hang_minutes': 0.05,
 }
+
+
+def _missing_facts(experiment: Experiment) -> List[str]:
+  """Lists settings about goals or positions that the environment has not."""
+  spec = env_registry.spec(experiment.env)
+  found = []
+
+  def given(name: str) -> bool:
+    value = getattr(experiment, name)
+    # Not `bool(value)`: a margin of 0 was given.
+    return value is not None and value is not False
+
+  if not spec.has_goals:
+    found += [f'{name}: {experiment.env} has no goals; drop it'
+              for name in ('sample_goals', 'fixed_goal')
+              if given(name)]
+  if not (spec.has_goals and spec.has_position):
+    found += [f'{name}: {experiment.env} has no goals or no (x, y) position, '
+              'which regions are about; drop it'
+              for name in ('region_bounds', 'visit_bounds', 'safety_margin',
+                           'safety_enforcement', 'use_absorbing_failure')
+              if given(name)]
+  return found
 
 
 def _goal_problems(experiment: Experiment) -> List[str]:
   goal = experiment.fixed_goal
-  if goal is None:
+  if goal is None or not env_registry.spec(experiment.env).has_goals:
     return []
   if experiment.sample_goals:
     return ['fixed_goal and sample_goals exclude each other; drop one']

@@ -21,10 +21,9 @@ from launch import factory
 from launch.counter import Counter
 from launch.experiment import Experiment
 from launch.heartbeat import WatchedStop
-from replay import tables
 from replay.dataset import Prefetcher, reverb_batches
 from replay.episodes import ReverbWriter
-from replay.pacing import update_due
+from replay.pacing import amount, update_due
 
 # Seconds one remote call may take.
 CALL_TIMEOUT = 30.0
@@ -141,9 +140,10 @@ class LearnerNode:
     self._pace = factory.make_pace(experiment, self._learner.agent)
     self._clients = Clients('evaluator')
 
-  def get_variables(self, have: int) -> Optional[Tuple[int, Any]]:
+  def get_variables(self, have: int,
+                    for_evaluation: bool = False) -> Optional[Tuple[int, Any]]:
     """Returns `(updates, variables)`, or None if `have` is the newest."""
-    return self._learner.get_variables(have)
+    return self._learner.get_variables(have, for_evaluation)
 
   def leave(self, role: str) -> None:
     """Called by the evaluator when it needs no parameters any more."""
@@ -165,7 +165,8 @@ class LearnerNode:
         self._counter.get_counts, PATIENCE, should_stop=stop.is_set)
     waiting_since = starved_since = time.monotonic()
     while not stop.is_set():
-      if not update_due(self._pace, int(counts['actor_steps']),
+      self._learner.hear(int(counts['actor_episodes']))
+      if not update_due(self._pace, amount(self._pace, counts),
                         self._learner.updates):
         stop.wait(PACE_PERIOD)
         counts = self._counter.get_counts()
@@ -209,7 +210,8 @@ class ActorNode:
     stop = WatchedStop(lp.stop_event())
     agent = factory.make_agent(self._experiment)
     writer = ReverbWriter(
-        self._replay, tables.TABLE, agent.replay.columns, stop.is_set)
+        self._replay, agent.replay.columns, stop.is_set,
+        agent.replay.priority)
     generation = _episodes(self._counter, stop.is_set)
     link = Link(f'actor/{self._index} since {time.time_ns()}', self._counter,
                 self._learner, LINK_PERIOD, PATIENCE)

@@ -14,6 +14,7 @@ import time
 from typing import Any, Dict, List, Optional, Tuple
 import uuid
 
+from envs import registry as env_registry
 from launch import experiment as experiment_lib
 from launch.experiment import ConfigError, Experiment
 from learners import checkpoint
@@ -66,13 +67,13 @@ def lock(experiment: Experiment) -> Tuple[int, ...]:
   run_dir = experiment_lib.run_dir(experiment)
   visits_dir = experiment_lib.visits_dir(experiment)
   with contextlib.ExitStack() as undo:
-    files = (
-        _lock(os.path.join(run_dir, 'lock'), run_dir,
-              _RUN_REMEDY, undo),
-        _lock(visits_dir + '.lock', visits_dir,
-              'use another --seed or start in another folder', undo))
+    files = [_lock(os.path.join(run_dir, 'lock'), run_dir, _RUN_REMEDY, undo)]
+    if env_registry.spec(experiment.env).has_position:
+      files.append(_lock(
+          visits_dir + '.lock', visits_dir,
+          'use another --seed or start in another folder', undo))
     undo.pop_all()
-  return files
+  return tuple(files)
 
 
 def _lock(path: str, folder: str, remedy: str,

@@ -108,13 +108,31 @@ def load_latest(directory: str, template: Any) -> Optional[Restored]:
     ValueError: if a checkpoint does not fit the template, or holds code.
   """
   for path in reversed(checkpoints(directory)):
-    meta = _meta_if_whole(path)
-    if meta is None:
-      continue
-    with np.load(os.path.join(path, _ARRAYS), allow_pickle=False) as archive:
-      stored = {name: archive[name] for name in archive.files}
-    return Restored(_unflatten(template, stored, path), meta, path)
+    restored = load(path, template)
+    if restored is not None:
+      return restored
   return None
+
+
+def load(path: str, template: Any) -> Optional[Restored]:
+  """Reads the checkpoint in the folder `path`.
+
+  Args:
+    path: as `checkpoints` returns it.
+    template: pytree with the structure, shapes and dtypes expected.
+
+  Returns:
+    The checkpoint, or None with a warning if it is torn.
+
+  Raises:
+    ValueError: if it does not fit the template, or holds code.
+  """
+  meta = _meta_if_whole(path)
+  if meta is None:
+    return None
+  with np.load(os.path.join(path, _ARRAYS), allow_pickle=False) as archive:
+    stored = {name: archive[name] for name in archive.files}
+  return Restored(_unflatten(template, stored, path), meta, path)
 
 
 def latest_meta(directory: str) -> Optional[Dict[str, Any]]:

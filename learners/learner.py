@@ -3,7 +3,7 @@
 import dataclasses
 import threading
 import time
-from typing import Any, Callable, Dict, Optional, Protocol, Tuple
+from typing import Any, Callable, Dict, Optional, Protocol, Sequence, Tuple
 
 import jax
 import numpy as np
@@ -11,12 +11,33 @@ import numpy as np
 from learners import checkpoint
 from learners.agent import Agent, Batch, Metrics
 
+# Who fetches variables.
+_ACTOR, _EVALUATOR = 'actor', 'evaluator'
+# Episodes an agent is told of at once, so that this compiles once.
+_REPORTS_PER_CALL = 64
+
 
 class Counts(Protocol):
   """The run's counter, as far as the learner needs it."""
 
   def increment(self, **counts: float) -> Dict[str, float]:
     """Adds to counts and returns all of them."""
+    ...
+
+  def get_episodes(
+      self, since: int, names: Sequence[str]
+  ) -> Tuple[int, Dict[str, np.ndarray]]:
+    """Returns finished episodes after the first `since`.
+
+    Args:
+      since: episodes known already.
+      names: of the metrics asked for.
+
+    Returns:
+      The number of episodes there are, and `[n]` metrics of the newest, in the
+      order they were reported; n is less than what is new where that is more
+      than the counter keeps.
+    """
     ...
 
   def get_snapshot(self) -> Dict[str, Any]:
@@ -64,15 +85,17 @@ class Learner:
     self._counts = counts
     self._save_replay = save_replay
     self._update = jax.jit(self._update_and_serve, donate_argnums=0)
+    self._hear = jax.jit(agent.hear, donate_argnums=0) if agent.hear else None
     state = agent.init(key)
     restored = checkpoint.load_latest(config.checkpoint_dir, state)
     self.restored_meta = restored.meta if restored else None
     self._updates = int(restored.meta['step']) if restored else 0
+    self._heard = int(restored.meta.get('heard', 0)) if restored else 0
     self._state = jax.device_put(restored.state if restored else state)
     self._pending: Optional[Dict[str, jax.Array]] = None
     self._lock = threading.Lock()
-    self._published: Tuple[int, Any] = (
-        self._updates, jax.device_get(agent.variables(self._state)))
+    self._published = (
+        self._updates, jax.device_get(self._served(self._state)))
     self._log = _IntervalLog(config.log_interval)
     self._last_checkpoint = time.monotonic()
 
@@ -91,16 +114,43 @@ class Learner:
     """The agent's training state."""
     return self._state
 
-  def get_variables(self, have: int) -> Optional[Tuple[int, Any]]:
-    """Returns `(updates, variables)`, or None if `have` is the newest."""
+  def get_variables(self, have: int,
+                    for_evaluation: bool = False) -> Optional[Tuple[int, Any]]:
+    """Returns `(updates, variables)`, or None if `have` is the newest.
+
+    Args:
+      have: the updates of those the caller has.
+      for_evaluation: asks for those of the evaluation policy.
+    """
     with self._lock:
-      updates, variables = self._published
+      updates, served = self._published
       if updates == have:
         return None
+      whose = _EVALUATOR if for_evaluation and _EVALUATOR in served else _ACTOR
       # Copied from the device once, in the thread of the first who asks.
-      variables = jax.device_get(variables)
-      self._published = (updates, variables)
-      return self._published
+      served[whose] = jax.device_get(served[whose])
+      return updates, served[whose]
+
+  def hear(self, num_episodes: int) -> None:
+    """Tells the agent of the episodes it has not heard of yet, if it listens.
+
+    Args:
+      num_episodes: finished episodes there are by now, at least.
+    """
+    if self._hear is None or num_episodes <= self._heard:
+      return
+    total, reports = self._counts.get_episodes(
+        self._heard, self._agent.reports)
+    rows = len(next(iter(reports.values())))
+    for begin in range(0, rows, _REPORTS_PER_CALL):
+      num = min(rows - begin, _REPORTS_PER_CALL)
+      padded = {
+          name: np.pad(np.asarray(values[begin:begin + num], np.float32),
+                       (0, _REPORTS_PER_CALL - num))
+          for name, values in reports.items()}
+      self._state = self._hear(
+          self._state, padded, np.arange(_REPORTS_PER_CALL) < num)
+    self._heard = total
 
   def step(self, batch: Batch, waited: float) -> Dict[str, float]:
     """Makes one call of the agent's update.
@@ -112,14 +162,14 @@ class Learner:
     Returns:
       The run's counts.
     """
-    self._state, metrics, variables = self._update(self._state, batch)
+    self._state, metrics, served = self._update(self._state, batch)
     if self._pending is not None:
       # Bounds how far the device may lag behind this loop to one call.
       jax.block_until_ready(self._pending)
     self._pending = metrics
     self._updates += self._agent.updates_per_call
     with self._lock:
-      self._published = (self._updates, variables)
+      self._published = (self._updates, served)
     counts = self._counts.increment(
         learner_steps=1, learner_updates=self._agent.updates_per_call)
     row = self._log.add(self._agent.updates_per_call, waited, metrics)
@@ -136,8 +186,8 @@ class Learner:
     replay = self._save_replay()
     path = checkpoint.save(
         self._config.checkpoint_dir, self._updates, self._state,
-        {'counter': counter, 'replay': replay}, self._config.keep,
-        counter.get('score'))
+        {'counter': counter, 'replay': replay, 'heard': self._heard},
+        self._config.keep, counter.get('score'))
     self._last_checkpoint = time.monotonic()
     return path
 
@@ -148,10 +198,17 @@ class Learner:
       self._counts.record_learner(row)
     self.save()
 
-  def _update_and_serve(self, state: Any,
-                        batch: Batch) -> Tuple[Any, Metrics, Any]:
+  def _update_and_serve(
+      self, state: Any, batch: Batch) -> Tuple[Any, Metrics, Dict[str, Any]]:
     state, metrics = self._agent.update(state, batch)
-    return state, metrics, self._agent.variables(state)
+    return state, metrics, self._served(state)
+
+  def _served(self, state: Any) -> Dict[str, Any]:
+    """Returns what each kind of caller gets."""
+    served = {_ACTOR: self._agent.variables(state)}
+    if self._agent.eval_variables is not None:
+      served[_EVALUATOR] = self._agent.eval_variables(state)
+    return served
 
 
 class _IntervalLog:
