@@ -58,6 +58,25 @@ def within(seconds: float, function: Callable[[], Any]) -> Any:
   return outcome.result(seconds)
 
 
+def save_replay(replay: Any) -> str:
+  """Has Reverb write its checkpoint and returns where; `replay` is its client.
+
+  Raises:
+    RuntimeError: if it cannot; the checkpoint before is as it was.
+  """
+  try:
+    return within(SAVE_TIMEOUT, replay.checkpoint)
+  except futures.TimeoutError as e:
+    raise RuntimeError('replay took more than '
+                       f'{SAVE_TIMEOUT:.0f} s to write its checkpoint') from e
+  except Exception as e:  # pylint: disable=broad-except
+    # Reverb's errors are of any kind.
+    raise RuntimeError(
+        f'replay could not write its checkpoint: {str(e).strip()}. The one '
+        'before is kept. Make room, or make the folder writable, and run the '
+        'same command again to go on') from e
+
+
 def threads() -> bool:
   """Whether the nodes are threads of one process.
 
@@ -135,8 +154,7 @@ class LearnerNode:
     self._replay = replay
     self._counter = counter
     self._learner = factory.make_learner(
-        experiment, counter,
-        save_replay=lambda: within(SAVE_TIMEOUT, replay.checkpoint))
+        experiment, counter, save_replay=lambda: save_replay(replay))
     self._pace = factory.make_pace(experiment, self._learner.agent)
     self._clients = Clients('evaluator')
 

@@ -210,6 +210,11 @@ def prepare(experiment: Experiment, serial: bool = False) -> str:
     if checkpoint.latest_meta(checkpoint_dir(run_dir)) is None:
       # Saved by a run whose learner was not: its episodes are not counted.
       shutil.rmtree(replay_dir(run_dir), ignore_errors=True)
+    for path in glob.glob(os.path.join(glob.escape(replay_dir(run_dir)), '*')):
+      # Reverb was killed, or the disk was full, before it had written DONE.
+      if os.path.isdir(path) and not os.path.exists(
+          os.path.join(path, 'DONE')):
+        shutil.rmtree(path)
     for folder in _folders(run_dir):
       os.makedirs(folder, exist_ok=True)
     # Node pickles are code: nobody else may put theirs here.
@@ -343,7 +348,8 @@ def _check_replay(run_dir: str, serial: bool) -> None:
   saved = {
       True: os.path.exists(memory_replay_path(run_dir)),
       # Reverb writes DONE when a checkpoint is whole.
-      False: bool(glob.glob(os.path.join(replay_dir(run_dir), '*', 'DONE')))}
+      False: bool(glob.glob(os.path.join(
+          glob.escape(replay_dir(run_dir)), '*', 'DONE')))}
   if saved[serial]:
     return
   if saved[not serial]:

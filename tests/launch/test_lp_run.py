@@ -3,7 +3,10 @@
 import glob
 import json
 import os
+import shlex
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -13,7 +16,7 @@ import pytest
 from launch import run_folder, summary
 from learners import checkpoint
 from safety import visits
-from tests.launch.processes import Run, TINY
+from tests.launch.processes import launcher_flags, LP_RUN, Run, TINY
 
 NODES = {'replay/0', 'counter/0', 'learner/0', 'evaluator/0', 'actor/0',
          'actor/1'}
@@ -237,3 +240,26 @@ def test_threads_run_the_same_program(start):
   assert run.wait(120) == 0
   assert checkpointed(run, 'actor_steps') >= 800
   assert checkpointed(run, 'learner_updates') > 0
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_and_keeps_its_last_checkpoint(tmp_path):
+  logs = tmp_path / 'logs'
+  logs.mkdir()
+  namespace = ['unshare', '--map-root-user', '--mount']
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=1500k', 'none', str(logs)]
+  if subprocess.run([*namespace, *mount], capture_output=True).returncode:
+    pytest.skip('this machine lets nobody mount a small disk')
+  # The folder is copied out before the namespace, and the disk, are gone.
+  script = (f'{shlex.join(mount)} && {shlex.join([sys.executable, LP_RUN])} '
+            '"$@"; status=$?; cp -r logs kept; exit $status')
+  done = subprocess.run(
+      [*namespace, 'sh', '-c', script, 'sh', *TINY, *launcher_flags(),
+       '--samples_per_insert=1', '--envs_per_actor=8', '--num_steps=1000000'],
+      cwd=tmp_path, capture_output=True, text=True, timeout=600)
+  assert done.returncode == 1
+  assert 'No space left on device' in done.stderr
+  assert 'Traceback' in done.stderr
+  run_dir = str(tmp_path / 'kept' / 'contrastive_cpc_point_FourRooms_7')
+  assert run_folder.saved_counter(run_dir)['counts']['learner_updates'] > 0
+  assert glob.glob(os.path.join(run_folder.replay_dir(run_dir), '*', 'DONE'))

@@ -66,7 +66,8 @@ def test_an_evaluator_in_mid_round_does_not_wait_for_a_dead_learner(
   done = []
   counter, _ = serve(
       get_counts=lambda: {'actor_episodes': 7}, leave=done.append)
-  learner, server = serve(get_variables=lambda have, for_evaluation: (have + 1, 'params'))
+  learner, server = serve(
+      get_variables=lambda have, for_evaluation: (have + 1, 'params'))
 
   class MidRound:
     """Finds, after a round, that the run has ended meanwhile."""
@@ -108,3 +109,17 @@ def test_a_learner_that_is_a_thread_outlives_the_evaluator(serve, stop):
   learner.leave('evaluator')
   running.join(20.0)
   assert not running.is_alive() and left == ['learner']
+
+
+class Replay:
+  """A client whose checkpoint fails as Reverb's does."""
+
+  def checkpoint(self):
+    raise IndexError('replay/x/chunks.tfrecord; No space left on device\n')
+
+
+def test_a_replay_that_cannot_be_saved_says_what_to_do():
+  with pytest.raises(RuntimeError) as error:
+    nodes.save_replay(Replay())
+  for words in ('No space left on device.', 'Make room', 'same command'):
+    assert words in str(error.value)

@@ -120,6 +120,16 @@ def test_a_replay_that_was_being_saved_is_none(experiment):
     run_folder.prepare(experiment)
 
 
+def test_what_is_left_of_half_a_replay_makes_room(experiment):
+  run_dir = run_folder.prepare(experiment)
+  save(run_dir, 5, 100)
+  save_replay(run_dir, serial=False)
+  half = os.path.join(run_folder.replay_dir(run_dir), '2026-01-02')
+  os.makedirs(half)
+  run_folder.prepare(experiment)
+  assert os.listdir(run_folder.replay_dir(run_dir)) == ['2026-01-01']
+
+
 @pytest.fixture
 def locks():
   files = []
