@@ -172,7 +172,8 @@ class RemoteHost:
             log: IO[str], console: bool) -> 'subprocess.Popen[str]':
     """Starts a node there, by a process here."""
     title = os.path.splitext(os.path.basename(log.name))[0]
-    pid_path = os.path.splitext(log.name)[0] + '.pid'
+    # Absolute: a signal is sent by a command that runs elsewhere.
+    pid_path = os.path.abspath(os.path.splitext(log.name)[0] + '.pid')
     return self._popen(pid_path)(
         self._command(argv, env, title, pid_path), stdin=subprocess.DEVNULL,
         stdout=None if console else log, stderr=log, text=True,
@@ -296,7 +297,7 @@ class SshHost(RemoteHost):
                pid_path: Optional[str]) -> List[str]:
     line = f'cd {shlex.quote(os.getcwd())}'
     if pid_path is not None:
-      line += f' && echo $$ > {shlex.quote(os.path.abspath(pid_path))}'
+      line += f' && echo $$ > {shlex.quote(pid_path)}'
     line += f' && exec {shlex.join(_with_environment(argv, env))}'
     return [*self._reach, line]
 

@@ -12,7 +12,8 @@ import time
 import psutil
 import pytest
 
-from launch import run_folder
+from launch import run_folder, sweep
+from launch.slurm import submit
 from tests.launch.clusters import Networks, SlurmCluster
 from tests.launch.processes import LP_RUN, Run, TINY
 
@@ -185,6 +186,24 @@ def test_a_job_out_of_time_goes_back_into_the_queue_and_on(slurm, tmp_path):
   slurm.run('scancel', job.number)
   job.wait(lambda: job.state == 'CANCELLED', 'end')
   job.gone()
+
+
+def test_a_sweep_is_an_array_of_jobs(slurm, tmp_path, monkeypatch):
+  monkeypatch.setenv('SLURM_CONF', slurm.environment['SLURM_CONF'])
+  todo = [sweep.Task('s', i, str(tmp_path / str(i)), [
+      sys.executable, '-c', f'import os; print({i}, os.getcwd())'])
+          for i in range(3)]
+  submit(str(tmp_path / 'sweep.sh'),
+         sweep.array_script(todo, str(tmp_path), ['--time=5']))
+  paths = [os.path.join(task.folder, 'output.txt') for task in todo]
+  deadline = time.monotonic() + 60.0
+  while not all(os.path.exists(path) and os.path.getsize(path)
+                for path in paths):
+    assert time.monotonic() < deadline, slurm.run('squeue')
+    time.sleep(0.2)
+  for i, path in enumerate(paths):
+    with open(path, encoding='utf-8') as f:
+      assert f.read().strip() == f'{i} {todo[i].folder}'
 
 
 def test_a_run_spans_two_networks(networks, tmp_path):

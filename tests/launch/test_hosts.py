@@ -52,19 +52,22 @@ def test_too_many_actors_are_refused(num_hosts, actors, per_node):
 def reach(tmp_path):
   """A command that is called as ssh is, and stays on this machine."""
   path = tmp_path / 'ssh'
-  path.write_text('#!/bin/sh\ntest "$1" = somewhere || exit 9\nexec sh -c "$2"')
+  # Whoever comes by ssh is in another folder at first.
+  path.write_text(
+      '#!/bin/sh\ntest "$1" = somewhere || exit 9\ncd /\nexec sh -c "$2"')
   path.chmod(0o755)
   return str(path)
 
 
 @pytest.fixture
-def started(reach, tmp_path):
+def started(reach, tmp_path, monkeypatch):
   """Yields `argv, env -> (process, log path)`; nothing is left running."""
   processes = []
 
   def start(argv, env):
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / 'actor-0.log'
-    with open(path, 'a', encoding='utf-8') as log:
+    with open(path.name, 'a', encoding='utf-8') as log:
       processes.append(hosts.SshHost('somewhere', reach).start(
           argv, env, log, console=False))
     return processes[-1], path
