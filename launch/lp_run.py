@@ -151,7 +151,7 @@ def check_settings(argv: List[str]) -> Experiment:
   found = where.problems(place) or list(filter(None, [where.refusal(place)]))
   if found:
     raise ConfigError(found)
-  if flags.FLAGS.restart == 'resume':
+  if _restart() == 'resume':
     # Before anything is written, and again once the folder is locked.
     run_folder.check(experiment, flags.FLAGS.serial)
   return experiment
@@ -163,7 +163,7 @@ def take_folders(experiment: Experiment) -> Tuple[int, ...]:
   Raises:
     ConfigError: if another run is in them, or they cannot be written.
   """
-  restart = flags.FLAGS.restart
+  restart = _restart()
   if restart == 'resume' and run_folder.is_complete(experiment):
     return ()
   locks = run_folder.lock(experiment)
@@ -172,13 +172,20 @@ def take_folders(experiment: Experiment) -> Tuple[int, ...]:
   return locks
 
 
+def _restart() -> str:
+  """Returns --restart; a job from the queue goes on with what it began."""
+  if os.environ.get('SLURM_RESTART_COUNT', '0') != '0':
+    return 'resume'
+  return flags.FLAGS.restart
+
+
 def submit(experiment: Experiment) -> str:
   """Submits this command as a SLURM job and returns the job's number."""
   from launch import slurm
   run_dir = experiment_lib.run_dir(experiment)
   return slurm.submit(os.path.join(run_dir, 'job.sh'), slurm.script(
       experiment.run_name, os.path.join(run_dir, 'slurm-%j.out'),
-      slurm.own_command(sys.argv, ('submit', 'sbatch')),
+      slurm.own_command(sys.argv, {'submit': False, 'sbatch': True}),
       shlex.split(flags.FLAGS.sbatch), flags.FLAGS.requeue))
 
 

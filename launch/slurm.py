@@ -5,7 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
-from typing import List, Sequence
+from typing import List, Mapping, Sequence
 
 from launch.experiment import ConfigError
 
@@ -70,13 +70,19 @@ def requeue() -> None:
                  check=True, timeout=120)
 
 
-def own_command(argv: Sequence[str], dropped: Sequence[str]) -> List[str]:
+def own_command(argv: Sequence[str], dropped: Mapping[str, bool]) -> List[str]:
   """Returns this program's command line without some of its flags.
 
   Args:
     argv: the command line.
-    dropped: names of flags; those with a value are given as `--name=value`.
+    dropped: names of flags, and whether each takes a value.
   """
-  kept = [a for a in argv[1:]
-          if a.lstrip('-').split('=', 1)[0] not in dropped]
+  kept: List[str] = []
+  rest = iter(argv[1:])
+  for argument in rest:
+    name, equals, _ = argument.lstrip('-').partition('=')
+    if not argument.startswith('-') or name not in dropped:
+      kept.append(argument)
+    elif dropped[name] and not equals:
+      next(rest, None)
   return [sys.executable, os.path.abspath(argv[0]), *kept]

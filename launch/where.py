@@ -104,6 +104,9 @@ def problems(where: Where) -> List[str]:
     found += [f'{name}: needs --launcher=slurm'
               for name in ('submit', 'requeue', 'sbatch', 'learner_gpus')
               if FLAGS[name].value not in (None, False, '')]
+  if launcher == 'slurm' and FLAGS.add_uid and (FLAGS.submit or FLAGS.requeue):
+    found.append('add_uid: each start of the job would be a run of its own; '
+                 'drop it, or submit and requeue')
   if FLAGS.sbatch and not FLAGS.submit:
     found.append('sbatch: needs --submit')
   if launcher == 'local' and where.actors_per_node is not None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from launch import experiment as experiment_lib
-from launch import lp_run, run_folder
+from launch import lp_run, network, run_folder
 from learners import checkpoint
 from tests.launch.test_command_line import BAD
 
@@ -231,6 +231,8 @@ def nowhere(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   for way in ('run_processes', 'run_threads', 'run_serial'):
     monkeypatch.setattr(lp_run, way, lambda *_: pytest.fail('it was started'))
+  # The launcher would be in a network of its own by now.
+  monkeypatch.setattr(network, 'outside_interfaces', lambda: [])
   with flagsaver.flagsaver():
     yield
   while HELD:
@@ -277,3 +279,15 @@ def test_what_is_refused_here_would_otherwise_run(nowhere, monkeypatch):
   assert leaving.value.code == 3
   assert experiment_lib.run_dir(started[0][0]) == RUN
   HELD.extend(started[0][1])
+
+
+def test_a_job_from_the_queue_does_not_start_anew_again(nowhere, monkeypatch):
+  a_run()
+  monkeypatch.setenv('SLURM_RESTART_COUNT', '1')
+  HELD.extend(lp_run.take_folders(an_experiment('--restart=overwrite')))
+  assert run_folder.saved_counter(RUN)['counts']['actor_steps'] == 100
+  while HELD:
+    os.close(HELD.pop())
+  monkeypatch.delenv('SLURM_RESTART_COUNT')
+  HELD.extend(lp_run.take_folders(an_experiment('--restart=overwrite')))
+  assert run_folder.saved_counter(RUN) is None

@@ -177,9 +177,12 @@ def test_a_batch_script_runs_the_command_where_it_was_given(
   assert done.stdout.strip() == f'''{folder} ["it's", '$HOME']'''
 
 
-def test_the_submitted_command_is_the_same_without_submitting():
+@pytest.mark.parametrize('given', [
+    ['--submit', '--sbatch=--nodes=2'], ['--sbatch', '--nodes=2', '--submit'],
+    ['-submit=true', '-sbatch', '--nodes=2'], ['--submit']])
+def test_the_submitted_command_is_the_same_without_submitting(given):
   assert slurm.own_command(
-      ['launch/lp_run.py', '--env=x', '--submit', '--sbatch=--nodes=2',
-       '--launcher=slurm'], ('submit', 'sbatch')) == [
-           sys.executable, os.path.abspath('launch/lp_run.py'), '--env=x',
-           '--launcher=slurm']
+      ['launch/lp_run.py', '--env', 'x', *given, '--launcher=slurm'],
+      {'submit': False, 'sbatch': True}) == [
+          sys.executable, os.path.abspath('launch/lp_run.py'), '--env', 'x',
+          '--launcher=slurm']

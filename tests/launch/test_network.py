@@ -154,6 +154,7 @@ def test_only_runs_on_one_machine_are_isolated(
     ('--launcher=slurm --sbatch=--nodes=3', ['sbatch', '--submit']),
     ('--actors_per_node=2', ['actors_per_node', 'slurm or ssh']),
     ('--launcher=slurm --actors_per_node=0', ['actors_per_node', 'at least 1']),
+    ('--launcher=slurm --requeue --add_uid', ['add_uid', 'of its own']),
     ('--launcher=slurm --learner_gpus=-1', ['learner_gpus', 'at least 0']),
 ])
 def test_flags_that_do_not_go_together_are_named(given, arguments, words):
