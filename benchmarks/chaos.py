@@ -34,7 +34,7 @@ HANG_SECONDS = 60.0
 END_SECONDS = 90.0
 # Seconds a resumed run has to get going.
 RECOVERY_SECONDS = 300.0
-_FLAGS = ['--log_interval=1', '--time_delta_minutes=0.25', '--eval_interval=5',
+_FLAGS = ['--log_interval=1', '--time_delta_minutes=0.1', '--eval_interval=5',
           '--max_actor_restarts=1000', f'--hang_minutes={HANG_SECONDS / 60}']
 _KILL, _SUSPEND = signal.SIGKILL, signal.SIGSTOP
 # Whom a blow strikes, and with what.
@@ -160,9 +160,11 @@ def main() -> None:
         folder, 'struck', [*flags, f'--num_steps={args.num_steps}'])
     try:
       run.start()
-      first = Blow('', '', 0.0, 0.0)
-      if _progress(run, first, time.monotonic()) is None:
-        sys.exit(_said(run))
+      # Before the first checkpoint there is nothing to go on from.
+      while not run.saved_steps():
+        if run.status is not None:
+          sys.exit(_said(run))
+        time.sleep(0.5)
       blows = _blows(run, rng, args.kills, 60.0 * args.minutes / args.kills)
     finally:
       run.stop()
