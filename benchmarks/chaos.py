@@ -21,7 +21,7 @@ from typing import Dict, List, Optional
 import numpy as np
 import psutil
 
-from benchmarks.running import WatchedRun
+from benchmarks.running import end_on_sigterm, WatchedRun
 from launch import experiment as experiment_lib
 from launch import run_folder, summary
 from launch.tables import machine, print_metrics, print_table
@@ -152,6 +152,7 @@ def main() -> None:
                       help='environment steps at which the run ends anyway')
   parser.add_argument('lp_run_flags', nargs='*', help='after --')
   args = parser.parse_args()
+  end_on_sigterm()
   rng = np.random.default_rng(args.seed)
   print(f'machine: {machine()}', flush=True)
   with tempfile.TemporaryDirectory() as folder:

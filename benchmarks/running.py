@@ -18,6 +18,11 @@ from launch.tables import LP_RUN
 STOP_SECONDS = 120.0
 
 
+def end_on_sigterm() -> None:
+  """Lets SIGTERM end this process as an exception, which stops its runs."""
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
 class WatchedRun:
   """One run in a folder of its own, started as often as need be."""
 
@@ -93,8 +98,10 @@ class WatchedRun:
 
   def kill(self) -> None:
     """Kills the launcher and every node there was."""
+    if self._process is None:
+      return
     self.nodes()
-    if self._process is not None and self.status is None:
+    if self.status is None:
       self._process.kill()
       self._process.wait()
     for process in self._seen.values():

@@ -17,7 +17,7 @@ from typing import Dict, List, NamedTuple
 import numpy as np
 import psutil
 
-from benchmarks.running import WatchedRun
+from benchmarks.running import end_on_sigterm, WatchedRun
 from launch import experiment as experiment_lib
 from launch import run_folder
 from launch.tables import machine, print_metrics, print_table
@@ -101,6 +101,7 @@ def main() -> None:
   parser.add_argument('--rows', type=int, default=8, help='of the table')
   parser.add_argument('lp_run_flags', nargs='*', help='after --')
   args = parser.parse_args()
+  end_on_sigterm()
   warmup = args.minutes / 3 if args.warmup is None else args.warmup
   print(f'machine: {machine()}', flush=True)
   samples: Dict[str, List[Sample]] = {}
