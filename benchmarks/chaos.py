@@ -5,8 +5,9 @@
 At random moments it kills, stops or suspends an actor, all actors, the learner,
 replay, the counter, the evaluator, the launcher, or everything at once. A run
 that ends is resumed by the same command, as a user would. It hangs if it
-neither goes on nor ends in time. Then an undisturbed run of as many environment
-steps shows what the success should be. What follows `--` goes to lp_run.
+neither goes on nor ends in time. After the last blow it runs to its end, and an
+undisturbed run shows what the success should be. What follows `--` goes to
+lp_run.
 """
 
 import argparse
@@ -121,7 +122,8 @@ def _progress(run: WatchedRun, blow: Blow, began: float) -> Optional[float]:
     if len(steps) and steps[-1] > blow.resumed:
       return time.monotonic() - began
     time.sleep(0.2)
-  return None
+  # It may have come to its end meanwhile.
+  return time.monotonic() - began if run.status == 0 else None
 
 
 def success(run: WatchedRun) -> float:
@@ -148,39 +150,37 @@ def main() -> None:
   parser.add_argument('--minutes', type=float, default=10.0,
                       help='mean time between blows, times their number')
   parser.add_argument('--seed', type=int, default=0, help='of what is struck')
-  parser.add_argument('--num_steps', type=int, default=1_000_000,
-                      help='environment steps at which the run ends anyway')
+  parser.add_argument('--num_steps', type=int, default=300_000,
+                      help='environment steps of either run')
   parser.add_argument('lp_run_flags', nargs='*', help='after --')
   args = parser.parse_args()
   end_on_sigterm()
   rng = np.random.default_rng(args.seed)
   print(f'machine: {machine()}', flush=True)
   with tempfile.TemporaryDirectory() as folder:
-    flags = [*_FLAGS, *args.lp_run_flags]
-    run = _folder_of(
-        folder, 'struck', [*flags, f'--num_steps={args.num_steps}'])
+    flags = [*_FLAGS, *args.lp_run_flags, f'--num_steps={args.num_steps}']
+    run = _folder_of(folder, 'struck', flags)
+    calm = _folder_of(folder, 'undisturbed', flags)
     try:
       run.start()
       # Before the first checkpoint there is nothing to go on from.
       while not run.saved_steps():
-        if run.status is not None:
-          sys.exit(_said(run))
+        _check(run)
         time.sleep(0.5)
       blows = _blows(run, rng, args.kills, 60.0 * args.minutes / args.kills)
+      for last in (run, calm):
+        if last is calm:
+          calm.start()
+        while last.status is None:
+          time.sleep(0.5)
+        _check(last)
     finally:
       run.stop()
-    steps, struck = run.saved_steps(), success(run)
-    calm = _folder_of(folder, 'undisturbed', [
-        *flags, f'--num_steps={max(1, round(steps))}'])
-    try:
-      calm.start()
-      while calm.status is None:
-        time.sleep(1.0)
-    finally:
       calm.stop()
     _print(blows, {
         'duplicate_or_missing_episodes': duplicates(run),
-        'environment_steps': steps, 'final_success': struck,
+        'environment_steps': run.saved_steps(),
+        'final_success': success(run),
         'undisturbed_success': success(calm)})
 
 
@@ -198,8 +198,10 @@ def _blows(run: WatchedRun, rng: np.random.Generator, kills: int,
   for _ in range(kills):
     time.sleep(rng.uniform(0.0, 2.0 * mean_seconds))
     order = order or rng.permutation(len(BLOWS)).tolist()
-    if run.status is not None:
-      sys.exit(_said(run))
+    if run.status == 0:
+      print(f'  complete after {len(blows)} blows', flush=True)
+      break
+    _check(run)
     blows.append(strike(run, *BLOWS[order.pop()]))
     print('  ' + ' | '.join(_row(blows[-1])), flush=True)
     if blows[-1].seconds is None:
@@ -231,9 +233,11 @@ def _print(blows: List[Blow], metrics: Dict[str, float]) -> None:
       **metrics})
 
 
-def _said(run: WatchedRun) -> str:
-  with open(run.output_path, encoding='utf-8') as f:
-    return f'the run ended by itself, and said:\n{f.read()[-3000:]}'
+def _check(run: WatchedRun) -> None:
+  """Leaves with what the run said if it failed by itself."""
+  if run.status not in (None, 0):
+    with open(run.output_path, encoding='utf-8') as f:
+      sys.exit(f'the run failed by itself, and said:\n{f.read()[-3000:]}')
 
 
 if __name__ == '__main__':
