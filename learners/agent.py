@@ -135,6 +135,8 @@ class Agent:
       that follows. `reports` are `[R]` arrays by name; only the rows in the
       mask `valid [R]`, the first ones, are episodes.
     eval_policies: further policies to evaluate, by the prefix of their figures.
+    command_names: names of the entries of the commands its policies follow,
+      which are measured then.
     discount: of the episode metric `discounted_return`, for agents that ask for
       it in `reports`.
   """
@@ -150,4 +152,5 @@ class Agent:
   hear: Optional[Callable[[State, Mapping[str, jax.Array], jax.Array],
                           State]] = None
   eval_policies: Mapping[str, Policy] = dataclasses.field(default_factory=dict)
+  command_names: Tuple[str, ...] = ()
   discount: float = 1.0
