@@ -30,6 +30,9 @@ def define_flags() -> None:
                       'suit a few cores) or reference (the published values)')
   flags.DEFINE_bool('serial', False, 'every role in one thread, the same '
                     'numbers for the same seed; for debugging')
+  flags.DEFINE_bool('sync', False, 'like serial, but collecting and learning '
+                    'in turns, as udrl, rcp_r and rcp_a were published; needs '
+                    '--num_actors=1 --envs_per_actor=1')
   flags.DEFINE_bool('sample_goals', False,
                     'draw start and goal of training episodes')
   flags.DEFINE_string('fixed_goal', None, "goal of every episode, 'a,b'")

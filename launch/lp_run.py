@@ -86,6 +86,20 @@ def run_serial(experiment: Experiment) -> int:
   return serial.run(experiment)
 
 
+def _check_turns(experiment: Experiment) -> None:
+  """Raises ConfigError if collecting and learning cannot take turns."""
+  from launch import alternating, factory
+  found = alternating.problems(experiment, factory.make_agent(experiment))
+  if found:
+    raise ConfigError(found)
+
+
+def run_alternating(experiment: Experiment) -> int:
+  """Collects and learns in turns, in this thread; returns an exit status."""
+  from launch import alternating, serial
+  return serial.run(experiment, alternating.AlternatingProgram(experiment))
+
+
 def main(argv: List[str]) -> None:
   """Checks the settings, runs, and prints what came of it."""
   try:
@@ -97,8 +111,11 @@ def main(argv: List[str]) -> None:
     if launch_type not in _LAUNCH_TYPES:
       raise ConfigError([f'lp_launch_type: got {launch_type}, needs one of '
                          + ', '.join(_LAUNCH_TYPES)])
+    if flags.FLAGS.sync:
+      _check_turns(experiment)
     locks = run_folder.lock(experiment)
-    run_dir = run_folder.prepare(experiment, flags.FLAGS.serial)
+    one_thread = flags.FLAGS.serial or flags.FLAGS.sync
+    run_dir = run_folder.prepare(experiment, one_thread)
   except ConfigError as e:
     print(e, file=sys.stderr)
     sys.exit(2)
@@ -106,6 +123,8 @@ def main(argv: List[str]) -> None:
   status = 0
   if run_folder.is_complete(experiment):
     print(f'{run_dir} already has its {experiment.num_steps:,} steps')
+  elif flags.FLAGS.sync:
+    status = run_alternating(experiment)
   elif flags.FLAGS.serial:
     status = run_serial(experiment)
   elif launch_type == 'local_mt':

@@ -98,7 +98,8 @@ def empty_running() -> Running:
   """Returns figures of nothing yet."""
   zeros = {name: jnp.zeros(()) for name in (
       'mean', 'square', 'high', 'std', 'weight', 'best_std', 'served_std')}
-  return Running(best=jnp.full((), _NOTHING), served=jnp.full((), _NOTHING),
+  nothing = jnp.full((), _NOTHING, jnp.float32)
+  return Running(best=nothing, served=jnp.copy(nothing),
                  updates=jnp.zeros((), jnp.int32), **zeros)
 
 

@@ -66,7 +66,7 @@ _CART_POLE: Mapping[str, Any] = dict(
     updates_per_episode=5.0, episodes_per_call=64, num_sgd_steps_per_step=10,
     # Returns are lengths here, and commands of what was seen are kept to the
     # step: without asking for more, episodes hardly grow.
-    command_spread=5.0)
+    command_spread=10.0)
 
 # By preset and environment.
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
