@@ -137,6 +137,9 @@ class Agent:
     eval_policies: further policies to evaluate, by the prefix of their figures.
     command_names: names of the entries of the commands its policies follow,
       which are measured then.
+    commanded: `(lowest, highest, horizon, greedy) -> policy`, whose commands
+      climb from `lowest` in the first environment to `highest` in the last; a
+      horizon of None is the agent's own. None where no command is followed.
     discount: of the episode metric `discounted_return`, for agents that ask for
       it in `reports`.
   """
@@ -153,4 +156,6 @@ class Agent:
                           State]] = None
   eval_policies: Mapping[str, Policy] = dataclasses.field(default_factory=dict)
   command_names: Tuple[str, ...] = ()
+  commanded: Optional[Callable[[float, float, Optional[float], bool],
+                               Policy]] = None
   discount: float = 1.0

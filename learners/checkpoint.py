@@ -86,17 +86,32 @@ def load_latest(directory: str, template: Any) -> Optional[Restored]:
     ValueError: if a checkpoint does not fit the template.
   """
   for path in reversed(checkpoints(directory)):
-    meta = _meta_if_whole(path)
-    if meta is None:
-      continue
-    try:
-      with np.load(os.path.join(path, _ARRAYS), allow_pickle=False) as archive:
-        stored = {name: archive[name] for name in archive.files}
-    except (OSError, EOFError, zipfile.BadZipFile) as e:
-      logging.warning('skipping unreadable checkpoint %s: %s', path, e)
-      continue
-    return Restored(_unflatten(template, stored, path), meta, path)
+    restored = load(path, template)
+    if restored is not None:
+      return restored
   return None
+
+
+def load(path: str, template: Any) -> Optional[Restored]:
+  """Reads one checkpoint; None, with a warning, if it is torn.
+
+  Args:
+    path: its folder.
+    template: pytree with the structure, shapes and dtypes expected.
+
+  Raises:
+    ValueError: if it does not fit the template.
+  """
+  meta = _meta_if_whole(path)
+  if meta is None:
+    return None
+  try:
+    with np.load(os.path.join(path, _ARRAYS), allow_pickle=False) as archive:
+      stored = {name: archive[name] for name in archive.files}
+  except (OSError, EOFError, zipfile.BadZipFile) as e:
+    logging.warning('skipping unreadable checkpoint %s: %s', path, e)
+    return None
+  return Restored(_unflatten(template, stored, path), meta, path)
 
 
 def latest_meta(directory: str) -> Optional[Dict[str, Any]]:

@@ -180,14 +180,23 @@ def make_agent(config: RCPConfig, spec: EnvSpec,
         command_mean=stats.mean, command_std=stats.std)
     return state, metrics
 
-  def make_policy(drawn, greedy=False):
+  def drawn(key, params, num):
+    _, stats = params
+    noise = jax.random.normal(key, (num, 1))
+    return stats.mean + stats.std * noise, stats.known
 
-    def draw(key, params, num):
-      _, stats = params
-      noise = jax.random.normal(key, (num, 1)) if drawn else 0.0
-      command = stats.mean + stats.std * noise
-      return jnp.broadcast_to(command, (num, 1)), stats.known
+  def expected(key, params, num):
+    del key
+    _, stats = params
+    return jnp.broadcast_to(stats.mean, (num, 1)), stats.known
 
+  def commanded(lowest, highest, horizon, greedy):
+    # There is no horizon to command.
+    del horizon
+    return make_policy(lambda key, params, num: (
+        jnp.linspace(lowest, highest, num)[:, jnp.newaxis], True), greedy)
+
+  def make_policy(draw, greedy=False):
     return commanded_policy(
         logits=lambda params, observation, command: networks.logits(
             params[0], observation, commands.seen(params[1], command)),
@@ -200,16 +209,17 @@ def make_agent(config: RCPConfig, spec: EnvSpec,
       init=init,
       update=update,
       variables=lambda state: (state.params.policy, statistics(state)),
-      policy=make_policy(drawn=True),
-      eval_policy=make_policy(drawn=False),
-      eval_policies={'greedy': make_policy(drawn=False, greedy=True),
-                     'reference': make_policy(drawn=True, greedy=True)},
+      policy=make_policy(drawn),
+      eval_policy=make_policy(expected),
+      eval_policies={'greedy': make_policy(expected, greedy=True),
+                     'reference': make_policy(drawn, greedy=True)},
       warmup_policy=policy_lib.uniform_discrete_policy(spec.num_actions),
       replay=replay_spec(config, spec),
       updates_per_call=config.num_sgd_steps_per_step,
       reports=('discounted_return',),
       hear=hear,
       command_names=('advantage',) if advantage else ('return',),
+      commanded=commanded,
       discount=config.discount)
 
 

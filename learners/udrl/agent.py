@@ -122,7 +122,9 @@ def make_agent(config: UDRLConfig, spec: EnvSpec,
       updates_per_call=config.num_sgd_steps_per_step,
       reports=('episode_return', 'episode_length', HELD_OUT),
       hear=hear,
-      command_names=('return', 'horizon'))
+      command_names=('return', 'horizon'),
+      commanded=lambda lowest, highest, horizon, greedy: make_policy(
+          policies.given_command(lowest, highest, horizon), greedy))
 
 
 class Rows(NamedTuple):
