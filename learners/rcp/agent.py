@@ -22,7 +22,6 @@ from learners.rcp import commands, losses
 from learners.rcp import networks as networks_lib
 from learners.rcp.config import RCPConfig, uses_advantage
 from learners.rcp.networks import Networks
-from learners.udrl.losses import action_losses
 from replay import hindsight
 from safety.masking import SafetyMask
 
@@ -118,7 +117,7 @@ def make_agent(config: RCPConfig, spec: EnvSpec,
         jnp.zeros(()), jnp.zeros(()), jnp.ones((), bool),
         *commands.normalizer(running, config))
     command = commands.seen(stats, achieved)[:, jnp.newaxis]
-    loss = action_losses(
+    loss = optax.softmax_cross_entropy_with_integer_labels(
         networks.logits(params.policy, rows.state, command), rows.action)
     if not config.expo_weighting:
       return jnp.mean(loss)

@@ -1,7 +1,7 @@
 """What the behaviour function learns: the action that was taken."""
 
 import jax
-import jax.numpy as jnp
+import optax
 
 
 def action_losses(logits: jax.Array, action: jax.Array) -> jax.Array:
@@ -17,5 +17,4 @@ def action_losses(logits: jax.Array, action: jax.Array) -> jax.Array:
   if logits.ndim != 2 or action.shape != logits.shape[:1]:
     raise ValueError('expected logits [B, A] and action [B], got '
                      f'{logits.shape} and {action.shape}')
-  log_probs = jax.nn.log_softmax(logits)
-  return -jnp.take_along_axis(log_probs, action[:, jnp.newaxis], axis=1)[:, 0]
+  return optax.softmax_cross_entropy_with_integer_labels(logits, action)
