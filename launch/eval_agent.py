@@ -37,7 +37,7 @@ class Saved(NamedTuple):
   Attributes:
     run: what it belongs to.
     agent: of the run.
-    variables: what actors would fetch.
+    variables: what the evaluator would fetch.
     updates: SGD steps it has seen.
   """
   run: Run
@@ -69,7 +69,7 @@ def load(path: str, best: bool = False) -> Saved:
     raise Missing(str(e)) from e
   if restored is None:
     raise Missing(f'{folder} cannot be read')
-  return Saved(run, agent, agent.variables(restored.state),
+  return Saved(run, agent, agent.variables_for_evaluation(restored.state),
                int(restored.meta['step']))
 
 

@@ -11,7 +11,12 @@ from actors.actor import Actor, ActorConfig, EpisodeWriter
 from actors.commands import CommandObserver
 from actors.evaluator import Evaluator
 from actors.loop import EnvironmentLoop, Observer
-from actors.observers import DistanceObserver, EpisodeObserver, PathObserver
+from actors.observers import (
+  CellObserver,
+  DistanceObserver,
+  EpisodeObserver,
+  PathObserver,
+)
 from actors.policy import Policy
 from actors.variables import Link, VariableSource
 from envs import registry as env_registry
@@ -100,8 +105,7 @@ def make_agent(experiment: Experiment) -> Agent:
 def make_limits(experiment: Experiment, agent: Agent) -> TableLimits:
   """Returns sizes and pacing of the replay tables."""
   return table_limits(
-      agent.replay, make_spec(experiment).step_limit, agent.updates_per_call,
-      experiment.num_actors * experiment.envs_per_actor)
+      agent.replay, make_spec(experiment).step_limit, agent.updates_per_call)
 
 
 def make_pace(experiment: Experiment, agent: Agent) -> Pace:
@@ -157,14 +161,15 @@ def make_actor(experiment: Experiment, agent: Agent, index: int,
   pace = make_pace(experiment, agent)
   environment = make_environment(
       experiment, experiment.envs_per_actor, seed, experiment.sample_goals)
+  observers = make_observers(experiment, agent, experiment.envs_per_actor)
+  if env_registry.lookup(experiment.env).walls is not None:
+    observers.append(CellObserver(environment.spec, experiment.envs_per_actor))
   return Actor(
       config=ActorConfig(
           pace=pace,
           warmup=pace.minimum,
           max_parameter_age=experiment.max_parameter_age),
-      loop=EnvironmentLoop(
-          environment, jax.random.key(seed),
-          make_observers(experiment, agent, experiment.envs_per_actor)),
+      loop=EnvironmentLoop(environment, jax.random.key(seed), observers),
       policy=agent.policy,
       warmup_policy=agent.warmup_policy,
       buffer=EpisodeBuffer(agent.replay.columns, experiment.envs_per_actor,
@@ -205,7 +210,8 @@ def make_learner(experiment: Experiment, counts: Any,
       config=LearnerConfig(
           checkpoint_dir=run_folder.checkpoint_dir(run_dir),
           checkpoint_interval=60.0 * experiment.time_delta_minutes,
-          log_interval=experiment.log_interval),
+          log_interval=experiment.log_interval,
+          keep=experiment.checkpoints_kept),
       key=jax.random.key(role_seed(experiment, 'learner')),
       counts=counts,
       save_replay=save_replay)
@@ -226,7 +232,7 @@ def counter_arguments(experiment: Experiment) -> Dict[str, Any]:
     visits = VisitLog(
         experiment_lib.visits_dir(experiment),
         experiment_lib.audited_regions(experiment), num_episodes,
-        owner=os.path.abspath(run_dir))
+        owner=run_folder.run_id(run_dir))
 
   def save_paths(actor_steps: int, paths: np.ndarray) -> None:
     path = os.path.join(run_folder.figures_dir(run_dir), 'eval_paths.npz')

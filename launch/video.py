@@ -83,7 +83,8 @@ def film(run: Run, seed: int) -> Tuple[np.ndarray, str]:
   episode = EpisodeObserver(1, run.spec.has_goals)
   loop = EnvironmentLoop(environment, jax.random.key(seed), [episode, camera])
   (metrics,) = run_episodes(
-      loop, agent.eval_policy, agent.variables(restored.state))
+      loop, agent.eval_policy,
+      agent.variables_for_evaluation(restored.state))
   if 'success' in metrics:
     outcome = 'a success' if metrics['success'][0] else 'no success'
   else:

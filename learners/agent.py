@@ -36,15 +36,17 @@ class Column(NamedTuple):
   dtype: str = 'float32'
 
 
-class GoalSimilarity(NamedTuple):
-  """How alike the representations of points and of the commanded goal are.
+class Representations(NamedTuple):
+  """What a goal-conditioned critic makes of points, for figures.
 
   Attributes:
-    cosine: `[K]`, in [-1, 1].
-    inner_product: `[K]`.
+    of_points: `[K, N]`, psi of each point taken as a goal.
+    of_goal: `[N]`, psi of the commanded goal g*.
+    of_actions: `[K, N]`, phi of each point and the greedy action there.
   """
-  cosine: np.ndarray
-  inner_product: np.ndarray
+  of_points: np.ndarray
+  of_goal: np.ndarray
+  of_actions: np.ndarray
 
 
 class StepPacing(NamedTuple):
@@ -140,6 +142,8 @@ class Agent:
     commanded: `(lowest, highest, horizon, greedy) -> policy`, whose commands
       climb from `lowest` in the first environment to `highest` in the last; a
       horizon of None is the agent's own. None where no command is followed.
+    eval_variables: `state -> variables`, what the evaluator fetches; None means
+      what actors do.
     discount: of the episode metric `discounted_return`, for agents that ask for
       it in `reports`.
   """
@@ -158,4 +162,9 @@ class Agent:
   command_names: Tuple[str, ...] = ()
   commanded: Optional[Callable[[float, float, Optional[float], bool],
                                Policy]] = None
+  eval_variables: Optional[Callable[[State], Any]] = None
   discount: float = 1.0
+
+  def variables_for_evaluation(self, state: State) -> Any:
+    """Returns what `eval_policy` acts with."""
+    return (self.eval_variables or self.variables)(state)

@@ -121,12 +121,11 @@ def test_both_schedules_agree_with_the_reference_buffer(tmp_path, monkeypatch):
       np.testing.assert_allclose(row[:length], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize('alg', ['udrl', 'rcp_r'])
 def test_a_run_repeats_itself_and_resumes_with_its_commands(
-    alg, tmp_path, monkeypatch):
+    tmp_path, monkeypatch):
   states = []
   for name in ('one', 'again'):
-    experiment = make(alg=alg, num_actors=2)
+    experiment = make(num_actors=2)
     program = prepared(
         str(tmp_path / name), serial.SerialProgram, monkeypatch, experiment)
     monkeypatch.setattr(program, '_evaluate', lambda: None)

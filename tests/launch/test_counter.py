@@ -57,6 +57,22 @@ def test_counts_begin_at_zero(logs):
       'learner_updates': 0}
 
 
+def test_cells_are_added_up_over_the_run_and_its_parts(logs):
+  counter = make(logs)
+  assert counter.get_snapshot()['cell_visits'] is None
+  first = np.array([[[1, 2], [0, 0]], [[0, 3], [4, 0]]])
+  counter.record_episodes(episodes([3, 7], cell_visits=first), FIGURES)
+  saved = json.loads(json.dumps(counter.get_snapshot()))
+  assert saved['cell_visits'] == [[1, 5], [4, 0]]
+  resumed = make(logs, saved=saved)
+  second = episodes([5], cell_visits=np.array([[[5, 0], [0, 0]]]))
+  resumed.record_episodes(second, FIGURES)
+  assert resumed.get_snapshot()['cell_visits'] == [[6, 5], [4, 0]]
+  assert 'cell_visits' in second
+  resumed.log()
+  assert not any('cell' in name for name in logs['actor'].rows[0])
+
+
 def test_everybody_s_reports_are_counted(logs):
   counter = make(logs)
   assert counter.record_episodes(episodes([3, 4]), FIGURES) == {

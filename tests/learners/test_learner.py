@@ -132,6 +132,23 @@ def test_variables_are_served_with_their_version(make):
     assert learner.get_variables(version) is None
 
 
+def test_an_evaluator_may_be_served_other_variables(make):
+  agent = dataclasses.replace(
+      toy_agent(), eval_variables=lambda state: -2.0 * state.position)
+  learner, _ = make(agent)
+  plain, _ = make()
+  for each in (learner, plain):
+    each.step(batch(1), waited=0.0)
+  updates, variables = learner.get_variables(-1, for_evaluation=True)
+  assert updates == 3 and type(variables) is np.ndarray
+  np.testing.assert_array_equal(variables, -2.0 * learner.state.position)
+  np.testing.assert_array_equal(
+      learner.get_variables(-1)[1], learner.state.position)
+  assert learner.get_variables(3, for_evaluation=True) is None
+  np.testing.assert_array_equal(
+      plain.get_variables(-1, for_evaluation=True)[1], plain.state.position)
+
+
 def test_served_variables_are_on_the_host(make):
   learner, _ = make()
   learner.step(batch(1), waited=0.0)
@@ -294,7 +311,7 @@ def test_variables_asked_for_late_are_those_of_their_version(make):
   _, held = learner._published
   learner.step(batch(2), waited=0.0)
   learner.step(batch(3), waited=0.0)
-  np.testing.assert_array_equal(np.asarray(held), expected)
+  np.testing.assert_array_equal(np.asarray(held['actor']), expected)
 
 
 def test_a_checkpoint_of_another_agent_is_refused(make):
