@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 
+from envs import registry as env_registry
 from launch import experiment as experiment_lib
 from launch import summary
 from launch.experiment import Experiment
@@ -30,6 +31,12 @@ PANELS = (
     ('success', {'actor': 'success_100', 'evaluator': 'success'}),
     ('steps in regions\nper episode',
      {'actor': 'region_visits_100', 'evaluator': 'region_visits'}),
+)
+# Instead, where nothing is a success.
+RETURN_PANELS = (
+    ('return', {'actor': 'episode_return_100', 'evaluator': 'episode_return'}),
+    ('steps per episode',
+     {'actor': 'episode_length_100', 'evaluator': 'episode_length'}),
 )
 ROLES = {'actor': 'training, last 100 episodes', 'evaluator': 'evaluation'}
 _STYLES: Mapping[str, Mapping[str, Any]] = {
@@ -47,8 +54,11 @@ def figure_of(runs: Runs) -> Optional[Figure]:
   """Draws one line per run, or per group of seeds; None without any log."""
   groups = grouped(runs)
   figure = Figure(figsize=(9, 7), layout='constrained')
-  rows = figure.subplots(len(PANELS), 1, sharex=True)
-  for axes, (axis_label, columns) in zip(rows, PANELS):
+  goals = any(env_registry.spec(experiment.env).has_goals
+              for experiment in runs.values())
+  panels = PANELS if goals else RETURN_PANELS
+  rows = figure.subplots(len(panels), 1, sharex=True)
+  for axes, (axis_label, columns) in zip(rows, panels):
     for g, (label, folders) in enumerate(groups):
       for k, (role, name) in enumerate(columns.items()):
         found = [read_curve(folder, role, name) for folder in folders]
@@ -59,7 +69,8 @@ def figure_of(runs: Runs) -> Optional[Figure]:
   handles, labels = rows[0].get_legend_handles_labels()
   if not handles:
     return None
-  rows[0].set_ylim(-0.05, 1.05)
+  if goals:
+    rows[0].set_ylim(-0.05, 1.05)
   # Visits are counts; a standard error may reach below none, they do not.
   most = max(1.0, rows[1].get_ylim()[1])
   rows[1].set_ylim(-0.05 * most, most)

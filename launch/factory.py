@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from actors.actor import Actor, ActorConfig, EpisodeWriter
+from actors.commands import CommandObserver
 from actors.evaluator import Evaluator
 from actors.loop import EnvironmentLoop, Observer
 from actors.observers import (
@@ -140,6 +141,8 @@ def make_observers(experiment: Experiment, agent: Agent,
   discounted = 'discounted_return' in agent.reports
   observers: List[Observer] = [EpisodeObserver(
       num_envs, spec.has_goals, agent.discount if discounted else None)]
+  if agent.command_names:
+    observers.append(CommandObserver(agent.command_names, num_envs))
   if spec.has_goals:
     observers.append(DistanceObserver(spec, num_envs))
   if spec.has_position:

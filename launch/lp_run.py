@@ -96,6 +96,12 @@ def run_serial(experiment: Experiment) -> int:
   return serial.run(experiment)
 
 
+def run_alternating(experiment: Experiment) -> int:
+  """Collects and learns in turns, in this thread; returns an exit status."""
+  from launch import alternating, serial
+  return serial.run(experiment, alternating.AlternatingProgram(experiment))
+
+
 def main(argv: List[str]) -> None:
   """Checks the settings, runs, and prints what came of it."""
   try:
@@ -126,6 +132,8 @@ def run(experiment: Experiment, locks: Tuple[int, ...]) -> int:
   opened = where.open_ports(where.from_flags())
   if opened is not None:
     print(opened, file=sys.stderr)
+  if flags.FLAGS.sync:
+    return run_alternating(experiment)
   if flags.FLAGS.serial:
     return run_serial(experiment)
   if flags.FLAGS.lp_launch_type == 'local_mt':
@@ -149,11 +157,14 @@ def check_settings(argv: List[str]) -> Experiment:
                        + ', '.join(_LAUNCH_TYPES)])
   place = where.from_flags()
   found = where.problems(place) or list(filter(None, [where.refusal(place)]))
+  if flags.FLAGS.sync:
+    from launch import alternating, factory
+    found += alternating.problems(experiment, factory.make_agent(experiment))
   if found:
     raise ConfigError(found)
   if _restart() == 'resume':
     # Before anything is written, and again once the folder is locked.
-    run_folder.check(experiment, flags.FLAGS.serial)
+    run_folder.check(experiment, where.one_thread())
   return experiment
 
 
@@ -168,7 +179,7 @@ def take_folders(experiment: Experiment) -> Tuple[int, ...]:
     return ()
   locks = run_folder.lock(experiment)
   locks = run_folder.set_aside(experiment, restart, locks)
-  run_folder.prepare(experiment, flags.FLAGS.serial)
+  run_folder.prepare(experiment, where.one_thread())
   return locks
 
 

@@ -30,7 +30,7 @@ _BACKENDS = ('egl', 'osmesa')
 _PROBE = 'import mujoco; mujoco.GLContext(8, 8).make_current()'
 
 
-class _FrameObserver:
+class FrameObserver:
   """Draws the environment every few steps."""
 
   def __init__(self, environment: Drawable):
@@ -56,7 +56,7 @@ class _FrameObserver:
     return {}
 
 
-def film(run: Run, seed: int) -> Tuple[np.ndarray, bool]:
+def film(run: Run, seed: int) -> Tuple[np.ndarray, str]:
   """Runs one greedy episode.
 
   Args:
@@ -64,26 +64,32 @@ def film(run: Run, seed: int) -> Tuple[np.ndarray, bool]:
     seed: chooses the episode.
 
   Returns:
-    Frames `[T, H, W, 3]` uint8, and whether the episode succeeded.
+    Frames `[T, H, W, 3]` uint8, and what came of the episode.
 
   Raises:
     Missing: if there is nothing to film, or nothing to film with.
   """
   restored = report.load_checkpoint(run)
-  choose_backend()
+  if run.spec.has_goals:
+    # MuJoCo draws those; the others need nothing.
+    choose_backend()
   environment = env_registry.make(
       run.experiment.env, 1, seed, goal=run.experiment.fixed_goal)
   if not isinstance(environment, Drawable):
     raise Missing(f'{run.experiment.env} cannot be filmed; launch/report.py '
                   'draws the paths of its episodes')
   agent = factory.make_agent(run.experiment)
-  camera = _FrameObserver(environment)
-  loop = EnvironmentLoop(
-      environment, jax.random.key(seed), [EpisodeObserver(1), camera])
+  camera = FrameObserver(environment)
+  episode = EpisodeObserver(1, run.spec.has_goals)
+  loop = EnvironmentLoop(environment, jax.random.key(seed), [episode, camera])
   (metrics,) = run_episodes(
       loop, agent.eval_policy,
       agent.variables_for_evaluation(restored.state))
-  return np.stack(camera.frames), bool(metrics['success'][0])
+  if 'success' in metrics:
+    outcome = 'a success' if metrics['success'][0] else 'no success'
+  else:
+    outcome = f'a return of {metrics["episode_return"][0]:.1f}'
+  return np.stack(camera.frames), outcome
 
 
 def choose_backend() -> None:
@@ -122,14 +128,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     print(e, file=sys.stderr)
     return 2
   try:
-    frames, success = film(run, args.seed)
+    frames, outcome = film(run, args.seed)
     path = os.path.join(run_folder.figures_dir(run.path), 'episode.gif')
     os.makedirs(os.path.dirname(path), exist_ok=True)
     imageio.imwrite(path, frames, duration=1000 / FRAMES_PER_SECOND, loop=0)
   except (Missing, OSError) as e:
     print(f'{run.path}: {e}; no episode.gif', file=sys.stderr)
     return 1
-  print(f'{path}: {"a success" if success else "no success"}')
+  print(f'{path}: {outcome}')
   return 0
 
 

@@ -60,6 +60,14 @@ def define_flags() -> None:
                     'machine be reached from elsewhere, by anybody')
   flags.DEFINE_bool('serial', False, 'every role in one thread, the same '
                     'numbers for the same seed; for debugging')
+  flags.DEFINE_bool('sync', False, 'like serial, but collecting and learning '
+                    'in turns, as udrl, rcp_r and rcp_a were published; needs '
+                    '--num_actors=1 --envs_per_actor=1')
+
+
+def one_thread() -> bool:
+  """Whether every role runs in one thread of this process."""
+  return FLAGS.serial or FLAGS.sync
 
 
 def isolate_early(argv: Sequence[str]) -> None:
@@ -72,7 +80,7 @@ def isolate_early(argv: Sequence[str]) -> None:
     FLAGS(argv, known_only=True)
   except flags.Error:
     return  # Said once all flags are defined.
-  if (FLAGS.launcher == 'local' and not FLAGS.serial
+  if (FLAGS.launcher == 'local' and not one_thread()
       and not FLAGS.allow_remote):
     network.isolate()
   FLAGS.unparse_flags()
@@ -90,8 +98,9 @@ def problems(where: Where) -> List[str]:
   """Lists what is wrong with the flags above, or closed to this launcher."""
   found = []
   launcher = where.launcher
-  if launcher != 'local' and FLAGS.serial:
-    found.append(f'serial: one thread runs here, not by {launcher}; drop one')
+  if launcher != 'local' and one_thread():
+    name = 'serial' if FLAGS.serial else 'sync'
+    found.append(f'{name}: one thread runs here, not by {launcher}; drop one')
   if launcher != 'local' and FLAGS.lp_launch_type != 'local_mp':
     found.append('lp_launch_type: processes on other machines need local_mp, '
                  f'got {FLAGS.lp_launch_type}')
@@ -125,7 +134,7 @@ def open_ports(where: Where) -> Optional[str]:
             'run and trust whoever connects: docs/cluster.md says how to keep '
             'others out.')
   interfaces = network.outside_interfaces()
-  if FLAGS.serial or not interfaces:
+  if one_thread() or not interfaces:
     return None
   return (f'Courier and Reverb listen on {", ".join(interfaces)} too and trust '
           'whoever connects.')

@@ -137,6 +137,11 @@ class Agent:
       that follows. `reports` are `[R]` arrays by name; only the rows in the
       mask `valid [R]`, the first ones, are episodes.
     eval_policies: further policies to evaluate, by the prefix of their figures.
+    command_names: names of the entries of the commands its policies follow,
+      which are measured then.
+    commanded: `(lowest, highest, horizon, greedy) -> policy`, whose commands
+      climb from `lowest` in the first environment to `highest` in the last; a
+      horizon of None is the agent's own. None where no command is followed.
     eval_variables: `state -> variables`, what the evaluator fetches; None means
       what actors do.
     discount: of the episode metric `discounted_return`, for agents that ask for
@@ -154,6 +159,9 @@ class Agent:
   hear: Optional[Callable[[State, Mapping[str, jax.Array], jax.Array],
                           State]] = None
   eval_policies: Mapping[str, Policy] = dataclasses.field(default_factory=dict)
+  command_names: Tuple[str, ...] = ()
+  commanded: Optional[Callable[[float, float, Optional[float], bool],
+                               Policy]] = None
   eval_variables: Optional[Callable[[State], Any]] = None
   discount: float = 1.0
 

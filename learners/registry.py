@@ -8,6 +8,12 @@ from learners.contrastive import agent as contrastive_agent
 from learners.contrastive import analysis as contrastive_analysis
 from learners.contrastive import config as contrastive_config
 from learners.contrastive import requirements as contrastive_requirements
+from learners.rcp import agent as rcp_agent
+from learners.rcp import config as rcp_config
+from learners.rcp import requirements as rcp_requirements
+from learners.udrl import agent as udrl_agent
+from learners.udrl import config as udrl_config
+from learners.udrl import requirements as udrl_requirements
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +53,24 @@ CONTRASTIVE = Algorithm(
     environment_problems=contrastive_requirements.problems,
     on_start=contrastive_agent.save_init_weight)
 
+UDRL = Algorithm(
+    config_class=udrl_config.UDRLConfig,
+    configure=udrl_config.from_settings,
+    problems=udrl_config.problems,
+    make_agent=udrl_agent.make_agent,
+    presets=udrl_config.PRESETS,
+    environment_problems=udrl_requirements.problems)
+
+RCP = Algorithm(
+    config_class=rcp_config.RCPConfig,
+    configure=rcp_config.from_settings,
+    problems=rcp_config.problems,
+    make_agent=rcp_agent.make_agent,
+    presets=rcp_config.PRESETS,
+    environment_problems=rcp_requirements.problems)
+
 ALGORITHMS: Dict[str, Algorithm] = {
     **{name: CONTRASTIVE for name in contrastive_config.VARIANTS},
+    'udrl': UDRL,
+    **{name: RCP for name in rcp_config.VARIANTS},
 }

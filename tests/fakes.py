@@ -1,6 +1,7 @@
 """Small deterministic stand-ins for environments and replay."""
 
-from typing import Dict, Optional, Sequence
+import dataclasses
+from typing import Any, Dict, Optional, Sequence
 
 import dm_env
 from dm_env import specs
@@ -8,7 +9,7 @@ import numpy as np
 
 from envs import vector
 from envs.spec import EnvSpec
-from learners.agent import ReplaySpec
+from learners.agent import HELD_OUT, ReplaySpec
 
 
 def counting_spec(step_limit: int) -> EnvSpec:
@@ -106,8 +107,8 @@ def numbered_episodes(lengths: Sequence[int],
           'length': np.array(lengths, np.int32)}
 
 
-def random_episodes(replay: ReplaySpec, num_episodes: int,
-                    seed: int = 0) -> Dict[str, np.ndarray]:
+def random_episodes(replay: ReplaySpec, num_episodes: int, seed: int = 0,
+                    num_actions: int = 0) -> Dict[str, Any]:
   """Returns a batch of random episodes that fits an agent's replay columns.
 
   The first episode has full length, the others ragged ones.
@@ -116,16 +117,26 @@ def random_episodes(replay: ReplaySpec, num_episodes: int,
     replay: what the agent reads; all its columns must be known here.
     num_episodes: episodes in the batch.
     seed: of the numbers.
+    num_actions: how many actions there are where they are discrete, else 0.
   """
   rng = np.random.default_rng(seed)
   limit = replay.columns['action'].shape[0]
   makers = {
       'observation': lambda shape: rng.normal(size=shape),
-      'action': lambda shape: rng.uniform(-1.0, 1.0, shape),
+      'action': lambda shape: (
+          rng.integers(num_actions, size=shape) if num_actions else
+          rng.uniform(-1.0, 1.0, shape)),
+      'reward': lambda shape: rng.normal(size=shape),
+      'episode_return': lambda shape: rng.normal(size=shape),
       'length': lambda shape: np.array(
           [limit, *rng.integers(1, limit + 1, num_episodes - 1)]),
   }
-  return {
+  episodes: Dict[str, Any] = {
       name: makers[name]((num_episodes, *column.shape)).astype(column.dtype)
       for name, column in replay.columns.items()
   }
+  if replay.held_out_every:
+    episodes[HELD_OUT] = random_episodes(
+        dataclasses.replace(replay, held_out_every=0),
+        replay.held_out_per_batch, seed + 1, num_actions)
+  return episodes

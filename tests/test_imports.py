@@ -80,7 +80,8 @@ def top_level(names):
 
 PURE_MODULES = sorted(
     name for name in MODULES
-    if name in ('replay.relabel', 'safety.regions', 'safety.masking')
+    if name in ('replay.hindsight', 'replay.relabel', 'safety.regions',
+                'safety.masking')
     or (name.startswith('learners.')
         and name.rsplit('.', 1)[1] in ('networks', 'losses')))
 
@@ -98,6 +99,7 @@ def test_the_sources_are_read_as_written(tmp_path):
 
 def test_the_rules_apply_to_something():
   assert {'learners.contrastive.losses', 'learners.contrastive.networks',
+          'learners.rcp.losses', 'learners.udrl.networks', 'replay.hindsight',
           'replay.relabel', 'safety.masking', 'safety.regions'} <= set(
               PURE_MODULES)
   inside, outside = reachable('launch.program')
@@ -150,7 +152,8 @@ def test_no_file_is_too_long(path):
 
 
 @pytest.mark.parametrize('folder', [
-    *FOLDERS, 'learners/contrastive', 'learners/tabular',
+    *FOLDERS, 'learners/contrastive', 'learners/rcp', 'learners/tabular',
+    'learners/udrl',
     *(f'tests/{package}' for package in PACKAGES)])
 def test_every_folder_is_a_package(folder):
   assert os.path.isfile(os.path.join(ROOT, folder, '__init__.py'))

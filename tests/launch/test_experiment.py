@@ -10,6 +10,7 @@ from envs import registry as env_registry
 from launch import experiment as experiment_lib
 from launch.experiment import CHANGEABLE, ConfigError, Experiment
 from learners import registry
+from learners.contrastive import config as contrastive_config
 from safety.regions import Box
 
 
@@ -110,7 +111,16 @@ def test_another_algorithm_is_a_change():
   assert {'alg', 'agent.loss', 'agent.twin_q'} <= set(names)
 
 
-@pytest.mark.parametrize('alg', sorted(registry.ALGORITHMS))
+@pytest.mark.parametrize('alg', ['udrl', 'rcp_r', 'rcp_a'])
+@pytest.mark.parametrize('env', ['cartpole', 'lunarlander-sparse'])
+def test_nothing_is_wrong_with_agents_under_commands(alg, env):
+  assert experiment_lib.problems(make(alg, env=env)) == []
+  problem, = experiment_lib.problems(make(alg))
+  assert 'needs discrete actions' in problem or (
+      'need discrete actions' in problem)
+
+
+@pytest.mark.parametrize('alg', sorted(contrastive_config.VARIANTS))
 @pytest.mark.parametrize('settings', [
     {},
     dict(region_bounds='0,5:5,11', safety_enforcement=True),

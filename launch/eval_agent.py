@@ -1,0 +1,238 @@
+"""Evaluates a checkpoint: whole episodes, nothing is learned or stored.
+
+python launch/eval_agent.py RUN_DIR_OR_CHECKPOINT
+python launch/eval_agent.py RUN_DIR --commanded_return=300 --horizon=900
+python launch/eval_agent.py RUN_DIR --grid=-200,300
+
+Prints the figures of the episodes; a grid of commands also writes
+figures/command_grid.png in the run's folder: return asked for against obtained.
+"""
+
+import argparse
+import os
+import sys
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import imageio.v3 as imageio
+import jax
+from matplotlib.figure import Figure
+import numpy as np
+
+from actors.loop import EnvironmentLoop, Observer, run_episodes
+from actors.policy import Policy
+from envs.vector import Drawable
+from launch import factory, report, run_folder
+from launch.report import Missing, Run
+from launch.tables import print_table
+from launch.video import FrameObserver, FRAMES_PER_SECOND
+from learners import checkpoint
+from learners.agent import Agent
+
+Metrics = Dict[str, np.ndarray]
+
+
+class Saved(NamedTuple):
+  """A checkpoint to evaluate.
+
+  Attributes:
+    run: what it belongs to.
+    agent: of the run.
+    variables: what the evaluator would fetch.
+    updates: SGD steps it has seen.
+  """
+  run: Run
+  agent: Agent
+  variables: object
+  updates: int
+
+
+def load(path: str, best: bool = False) -> Saved:
+  """Reads a checkpoint, or of a run the newest or the best.
+
+  Raises:
+    ValueError: if it is neither, or its settings cannot be read.
+    Missing: if there is no checkpoint that fits the run's agent.
+  """
+  folder = os.path.abspath(path)
+  parent = os.path.dirname(folder)
+  of_run = os.path.basename(parent) != 'checkpoints'
+  run = report.load(folder if of_run else os.path.dirname(parent))
+  agent = factory.make_agent(run.experiment)
+  if of_run:
+    found = checkpoint.checkpoints(run_folder.checkpoint_dir(folder))
+    if not found:
+      raise Missing('no checkpoint yet')
+    folder = max(found, key=_score) if best else found[-1]
+  try:
+    restored = checkpoint.load(folder, agent.init(jax.random.key(0)))
+  except ValueError as e:
+    raise Missing(str(e)) from e
+  if restored is None:
+    raise Missing(f'{folder} cannot be read')
+  return Saved(run, agent, agent.variables_for_evaluation(restored.state),
+               int(restored.meta['step']))
+
+
+def _score(path: str) -> float:
+  score = checkpoint.read_meta(path).get('score')
+  return -np.inf if score is None else float(score)
+
+
+def episodes(saved: Saved, policy: Policy, num: int, seed: int,
+             film: bool = False) -> Tuple[Metrics, List[np.ndarray]]:
+  """Runs `num` whole episodes.
+
+  Args:
+    saved: what is evaluated.
+    policy: one of its agent.
+    num: episodes, all at the same time.
+    seed: of environments and policy.
+    film: draw the first one.
+
+  Returns:
+    `[num]` metrics, and frames `[H, W, 3]` of the first episode if asked for.
+
+  Raises:
+    Missing: if it is to be filmed and cannot be.
+  """
+  experiment = saved.run.experiment
+  environment = factory.make_environment(
+      experiment, num, seed, sample_goals=False)
+  observers: List[Observer] = factory.make_observers(
+      experiment, saved.agent, num)
+  camera = None
+  if film:
+    if not isinstance(environment, Drawable):
+      raise Missing(f'{experiment.env} cannot be filmed')
+    camera = FrameObserver(environment)
+    observers.append(camera)
+  loop = EnvironmentLoop(environment, jax.random.key(seed), observers)
+  rounds = run_episodes(loop, policy, saved.variables)
+  metrics = {name: np.concatenate([r[name] for r in rounds])
+             for name in rounds[0]}
+  return metrics, camera.frames if camera else []
+
+
+def commanded(saved: Saved, lowest: float, highest: float,
+              horizon: Optional[float], greedy: bool) -> Policy:
+  """Returns the policy that follows given commands.
+
+  Raises:
+    Missing: if the agent follows none.
+  """
+  if saved.agent.commanded is None:
+    raise Missing(f'{saved.run.experiment.alg} follows no commands')
+  return saved.agent.commanded(lowest, highest, horizon, greedy)
+
+
+def correlation(asked: np.ndarray, obtained: np.ndarray) -> float:
+  """Returns Pearson's correlation, NaN where one of them does not vary."""
+  if np.std(asked) == 0 or np.std(obtained) == 0:
+    return float('nan')
+  return float(np.corrcoef(asked, obtained)[0, 1])
+
+
+def grid_figure(saved: Saved, asked: np.ndarray,
+                obtained: np.ndarray) -> Figure:
+  """Draws what was obtained over what was asked for, one dot an episode."""
+  figure = Figure(figsize=(6, 6), layout='constrained')
+  axes = figure.add_subplot()
+  axes.plot(asked, asked, color='gray', lw=1, label='as asked')
+  axes.plot(asked, obtained, '.', label='episodes')
+  name = saved.agent.command_names[0]
+  axes.set_xlabel(f'commanded {name}')
+  axes.set_ylabel('return obtained')
+  axes.grid(alpha=0.3)
+  axes.legend(frameon=False)
+  axes.set_title(f'{saved.run.experiment.run_name} after {saved.updates:,} '
+                 f'updates, correlation {correlation(asked, obtained):.2f}')
+  return figure
+
+
+def _policies(saved: Saved, args: argparse.Namespace) -> Dict[str, Policy]:
+  """Returns what is evaluated, by name."""
+  if args.commanded_return is not None:
+    return {'as commanded': commanded(
+        saved, args.commanded_return, args.commanded_return, args.horizon,
+        args.greedy)}
+  return {'evaluation': saved.agent.eval_policy, **saved.agent.eval_policies}
+
+
+def _evaluate(saved: Saved, args: argparse.Namespace) -> None:
+  """Prints a table, and writes what else was asked for."""
+  figures = run_folder.figures_dir(saved.run.path)
+  os.makedirs(figures, exist_ok=True)
+  if args.grid:
+    lowest, highest = args.grid
+    metrics, _ = episodes(saved, commanded(
+        saved, lowest, highest, args.horizon, args.greedy), args.episodes,
+        args.seed)
+    asked = metrics[f'commanded_{saved.agent.command_names[0]}']
+    obtained = metrics['episode_return']
+    path = os.path.join(figures, 'command_grid.png')
+    grid_figure(saved, asked, obtained).savefig(path, dpi=100)
+    print(f'{path}: correlation {correlation(asked, obtained):.3f} over '
+          f'{args.episodes} commands from {lowest:g} to {highest:g}')
+    return
+  rows: List[List[str]] = []
+  for name, policy in _policies(saved, args).items():
+    film = args.gif and not rows
+    metrics, frames = episodes(saved, policy, args.episodes, args.seed, film)
+    returns = metrics['episode_return']
+    rows.append([name, f'{returns.mean():.1f}', f'{returns.std():.1f}',
+                 f'{returns.min():.1f}', f'{returns.max():.1f}',
+                 f'{metrics["episode_length"].mean():.1f}'])
+    if frames:
+      path = os.path.join(figures, 'episode.gif')
+      imageio.imwrite(path, np.stack(frames),
+                      duration=1000 / FRAMES_PER_SECOND, loop=0)
+      print(path)
+  print(f'{saved.run.experiment.run_name} after {saved.updates:,} updates, '
+        f'{args.episodes} episodes each')
+  print_table(['policy', 'return', 'sd', 'least', 'most', 'length'], rows)
+
+
+def _pair(text: str) -> Tuple[float, float]:
+  lowest, highest = (float(t) for t in text.split(','))
+  return lowest, highest
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+  """Evaluates what the command line names; returns an exit status."""
+  parser = argparse.ArgumentParser(description='Evaluates a checkpoint.')
+  parser.add_argument('path', help='folder of a run or of a checkpoint')
+  parser.add_argument('--best', action='store_true',
+                      help='of a run the best checkpoint, not the newest')
+  parser.add_argument('--episodes', type=int, default=100,
+                      help='episodes (default: 100)')
+  parser.add_argument('--seed', type=int, default=0,
+                      help='chooses the episodes (default: 0)')
+  parser.add_argument('--commanded_return', type=float,
+                      help='return (rcp_a: advantage) asked for; default: what '
+                      'the agent has learned to ask for')
+  parser.add_argument('--horizon', type=float, help='steps asked for (udrl); '
+                      'default: those of the best episodes')
+  parser.add_argument('--grid', type=_pair, help='ask for returns from LOW to '
+                      'HIGH, "LOW,HIGH"; write --grid=-200,300')
+  parser.add_argument('--greedy', action='store_true',
+                      help='likeliest actions, with commands of your own')
+  parser.add_argument('--gif', action='store_true',
+                      help='film the first episode: figures/episode.gif')
+  args = parser.parse_args(argv)
+  if args.episodes < 1:
+    parser.error(f'--episodes: got {args.episodes}, needs at least 1')
+  try:
+    _evaluate(load(args.path, args.best), args)
+  except ValueError as e:
+    print(e, file=sys.stderr)
+    return 2
+  except (Missing, OSError) as e:
+    print(f'{args.path}: {e}', file=sys.stderr)
+    return 1
+  return 0
+
+
+if __name__ == '__main__':
+  # A run that is still going keeps the GPU to itself.
+  jax.config.update('jax_platforms', 'cpu')
+  sys.exit(main())

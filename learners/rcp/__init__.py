@@ -1,0 +1,1 @@
+"""Reward-conditioned policies: commanded returns, or advantages."""

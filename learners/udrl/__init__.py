@@ -1,0 +1,1 @@
+"""Upside-down RL: actions learned from what past episodes achieved."""

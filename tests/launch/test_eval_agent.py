@@ -1,0 +1,110 @@
+"""Evaluating a checkpoint: its policies, given commands, a grid, a film."""
+
+import dataclasses
+import os
+
+import jax
+import numpy as np
+import pytest
+
+from launch import eval_agent, factory, report, run_folder, video
+from launch.experiment import Experiment
+from learners import checkpoint
+from learners.agent import HELD_OUT
+from learners.registry import ALGORITHMS
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
+
+@pytest.fixture(scope='module')
+def run_dir(tmp_path_factory):
+  """Returns the folder of a run with two checkpoints; the first is better."""
+  folder = tmp_path_factory.mktemp('runs')
+  experiment = Experiment(
+      env='cartpole', alg='udrl', seed=1, preset='cpu',
+      agent=ALGORITHMS['udrl'].configure(
+          'udrl', 'cpu', dict(hidden_sizes=(4, 5)), 'cartpole'),
+      num_steps=1000, run_name='run', log_dir_path=str(folder))
+  path = run_folder.prepare(experiment)
+  agent = factory.make_agent(experiment)
+  state = agent.init(jax.random.key(0))
+  for step, score, best in ((10, 5.0, 30.0), (20, 1.0, 50.0)):
+    state = agent.hear(state, {
+        'episode_return': np.array([best], np.float32),
+        'episode_length': np.array([best], np.float32),
+        HELD_OUT: np.zeros(1, np.float32)}, np.ones(1, bool))
+    checkpoint.save(run_folder.checkpoint_dir(path), step, state, {},
+                    score=score)
+  return path
+
+
+def test_the_policies_of_the_agent(run_dir, capsys):
+  assert eval_agent.main([run_dir, '--episodes=3']) == 0
+  output = capsys.readouterr().out
+  assert 'run after 20 updates, 3 episodes each' in output
+  for name in ('evaluation', 'greedy', 'reference'):
+    assert f'| {name} |' in output
+
+
+def test_the_newest_the_best_and_a_given_checkpoint(run_dir):
+  assert eval_agent.load(run_dir).updates == 20
+  assert eval_agent.load(run_dir, best=True).updates == 10
+  first = checkpoint.checkpoints(run_folder.checkpoint_dir(run_dir))[0]
+  saved = eval_agent.load(first)
+  assert saved.updates == 10
+  assert saved.run.experiment.alg == 'udrl'
+
+
+def test_a_grid_of_commands_is_drawn(run_dir, capsys):
+  assert eval_agent.main(
+      [run_dir, '--episodes=4', '--grid=10,40', '--horizon=9']) == 0
+  assert 'over 4 commands from 10 to 40' in capsys.readouterr().out
+  path = os.path.join(run_folder.figures_dir(run_dir), 'command_grid.png')
+  assert os.path.getsize(path) > 0
+  saved = eval_agent.load(run_dir)
+  metrics, _ = eval_agent.episodes(
+      saved, eval_agent.commanded(saved, 10.0, 40.0, 9.0, False), 4, 0)
+  assert sorted(metrics['commanded_return'].tolist()) == [
+      10.0, 20.0, 30.0, 40.0]
+  assert metrics['commanded_horizon'].tolist() == [9.0] * 4
+  assert np.all(metrics['episode_return'] >= 1)
+
+
+def test_one_command_for_all(run_dir, capsys):
+  assert eval_agent.main(
+      [run_dir, '--episodes=2', '--commanded_return=25', '--greedy']) == 0
+  assert '| as commanded |' in capsys.readouterr().out
+
+
+def test_correlation():
+  asked = np.array([1.0, 2.0, 3.0])
+  assert eval_agent.correlation(asked, 2 * asked) == pytest.approx(1.0)
+  assert eval_agent.correlation(asked, -asked) == pytest.approx(-1.0)
+  assert np.isnan(eval_agent.correlation(asked, np.ones(3)))
+
+
+def test_what_cannot_be_is_said(run_dir, tmp_path, capsys):
+  assert eval_agent.main([run_dir, '--episodes=1', '--gif']) == 1
+  assert 'cartpole cannot be filmed' in capsys.readouterr().err
+  assert eval_agent.main([str(tmp_path)]) == 2
+  assert 'no run folder' in capsys.readouterr().err
+
+
+def test_a_lander_is_filmed_without_a_display(tmp_path):
+  experiment = Experiment(
+      env='lunarlander', alg='rcp_r', seed=1, preset='cpu',
+      agent=ALGORITHMS['rcp_r'].configure(
+          'rcp_r', 'cpu', dict(hidden_sizes=(4,)), 'lunarlander'),
+      num_steps=1000, run_name='lander', log_dir_path=str(tmp_path))
+  path = run_folder.prepare(experiment)
+  agent = factory.make_agent(experiment)
+  checkpoint.save(run_folder.checkpoint_dir(path), 1,
+                  agent.init(jax.random.key(0)), {})
+  frames, outcome = video.film(report.load(path), seed=0)
+  assert frames.dtype == np.uint8 and frames.ndim == 4 and len(frames) > 5
+  assert outcome.startswith('a return of ')
+  saved = eval_agent.load(path)
+  assert dataclasses.replace(saved.agent, commanded=None).commanded is None
+  metrics, frames = eval_agent.episodes(
+      saved, saved.agent.eval_policy, 2, 0, film=True)
+  assert len(metrics['episode_return']) == 2 and len(frames) > 5
