@@ -82,7 +82,8 @@ PURE_MODULES = sorted(
     name for name in MODULES
     if name in ('replay.relabel', 'safety.regions', 'safety.masking')
     or (name.startswith('learners.')
-        and name.rsplit('.', 1)[1] in ('networks', 'losses')))
+        and name.rsplit('.', 1)[1] in (
+            'networks', 'losses', 'laplacian', 'options')))
 
 
 def test_the_sources_are_read_as_written(tmp_path):
@@ -150,7 +151,7 @@ def test_no_file_is_too_long(path):
 
 
 @pytest.mark.parametrize('folder', [
-    *FOLDERS, 'learners/contrastive', 'learners/tabular',
+    *FOLDERS, 'learners/contrastive', 'learners/dceo', 'learners/tabular',
     *(f'tests/{package}' for package in PACKAGES)])
 def test_every_folder_is_a_package(folder):
   assert os.path.isfile(os.path.join(ROOT, folder, '__init__.py'))
