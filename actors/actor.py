@@ -9,8 +9,9 @@ import numpy as np
 from actors.loop import EnvironmentLoop
 from actors.policy import Policy
 from actors.variables import Counts, Link
+from learners.agent import HELD_OUT
 from replay.episodes import EpisodeBuffer, Episodes
-from replay.pacing import may_step, Pace
+from replay.pacing import amount, may_step, Pace
 
 
 class EpisodeWriter(Protocol):
@@ -26,12 +27,12 @@ class ActorConfig:
   """Rules an actor keeps.
 
   Attributes:
-    pace: how many environment steps the updates pay for.
-    warmup_steps: environment steps, of all actors, acted by the warm-up policy.
+    pace: how much acting the updates pay for.
+    warmup: what all actors store, in the pace's unit, with the warm-up policy.
     max_parameter_age: SGD steps the parameters in use may lag behind.
   """
   pace: Pace
-  warmup_steps: int
+  warmup: int
   max_parameter_age: int
 
 
@@ -91,7 +92,7 @@ class Actor:
     if (snapshot is not None and not self._warming_up(counts)
         and updates - snapshot.updates > self._config.max_parameter_age):
       return False
-    return may_step(self._config.pace, int(counts['actor_steps']),
+    return may_step(self._config.pace, amount(self._config.pace, counts),
                     self.unstored_steps, updates)
 
   def step(self) -> bool:
@@ -111,12 +112,15 @@ class Actor:
       return True
     if not self._writer.write(episodes):
       return False
+    metrics = self._loop.metrics(step)
+    if HELD_OUT in episodes:
+      metrics[HELD_OUT] = episodes[HELD_OUT]
     self._link.record_episodes(
-        self._loop.metrics(step), self._stats.take(self._link.take_ages()))
+        metrics, self._stats.take(self._link.take_ages()))
     return True
 
   def _warming_up(self, counts: Counts) -> bool:
-    return counts['actor_steps'] < self._config.warmup_steps
+    return amount(self._config.pace, counts) < self._config.warmup
 
 
 class _Stats:

@@ -1,7 +1,7 @@
 """The evaluator: whole episodes with the greedy policy, then a rest."""
 
 import time
-from typing import Any, Callable, Dict, Optional, Protocol
+from typing import Any, Callable, Dict, Mapping, Optional, Protocol
 
 import numpy as np
 
@@ -18,8 +18,11 @@ class EvaluationSink(Protocol):
   """Takes the results of a round."""
 
   def record_evaluation(self, updates: int, metrics: Dict[str, np.ndarray],
-                        paths: np.ndarray) -> None:
-    """Receives `[n, ...]` episode metrics and `[T, k, P]` example paths."""
+                        paths: Optional[np.ndarray]) -> None:
+    """Receives `[n, ...]` episode metrics and `[T, k, P]` example paths.
+
+    There are no paths where there are no positions.
+    """
     ...
 
 
@@ -27,18 +30,22 @@ class Evaluator:
   """Evaluates the newest parameters in rounds; writes nothing to replay."""
 
   def __init__(self, loop: EnvironmentLoop, policy: Policy,
-               path_observer: PathObserver, variables: VariableSource,
-               sink: EvaluationSink, interval: float):
+               path_observer: Optional[PathObserver],
+               variables: VariableSource, sink: EvaluationSink, interval: float,
+               policies: Optional[Mapping[str, Policy]] = None):
     """Puts the parts together.
 
     Args:
       loop: fixed-goal environments, one for each episode of a round.
       policy: the greedy policy.
-      path_observer: one of the loop's observers, for example paths.
+      path_observer: one of the loop's observers, for example paths; None where
+        there are no positions.
       variables: the learner.
       sink: where results go.
       interval: least seconds between two rounds.
+      policies: further policies to evaluate, by the prefix of their metrics.
     """
+    self._policies = dict(policies or {})
     self._loop = loop
     self._policy = policy
     self._path_observer = path_observer
@@ -81,9 +88,17 @@ class Evaluator:
   def evaluate(self) -> Dict[str, np.ndarray]:
     """Runs one round, reports it and returns its metrics."""
     assert self._snapshot is not None, 'fetch() before evaluate()'
-    rounds = run_episodes(self._loop, self._policy, self._snapshot.params)
-    metrics = {name: np.concatenate([r[name] for r in rounds])
-               for name in rounds[0]}
-    self._sink.record_evaluation(
-        self._snapshot.updates, metrics, self._path_observer.paths())
+    metrics = self._episodes(self._policy)
+    paths = self._path_observer.paths() if self._path_observer else None
+    for prefix, policy in self._policies.items():
+      metrics.update({f'{prefix}_{name}': value
+                      for name, value in self._episodes(policy).items()})
+    self._sink.record_evaluation(self._snapshot.updates, metrics, paths)
     return metrics
+
+  def _episodes(self, policy: Policy) -> Dict[str, np.ndarray]:
+    """Returns `[n, ...]` metrics of one whole episode in each environment."""
+    assert self._snapshot is not None, 'fetch() comes first'
+    rounds = run_episodes(self._loop, policy, self._snapshot.params)
+    return {name: np.concatenate([r[name] for r in rounds])
+            for name in rounds[0]}

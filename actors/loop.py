@@ -27,7 +27,7 @@ class Step(NamedTuple):
 
   Attributes:
     timestep: what the environments returned, `[E, ...]`.
-    action: `[E, A]` what led to it; None right after `reset`.
+    action: `[E, ...]` what led to it; None right after `reset`.
     policy_state: the policy's memory after acting.
     first: `[E]` bool, environments that have just reset.
     last: `[E]` bool, environments whose episode ended with this step.
@@ -109,8 +109,8 @@ class EnvironmentLoop:
     is_first = self._step.first | self._fresh_policy
     self._fresh_policy = False
     action, self._policy_state, self._key = self._jitted(policy)(
-        params, self._step.timestep.observation, self._policy_state, self._key,
-        is_first)
+        params, self._step.timestep.observation, self._step.timestep.reward,
+        self._policy_state, self._key, is_first)
     action = np.asarray(action)
     return self._announce(self._environment.step(action), action)
 
@@ -138,8 +138,9 @@ class EnvironmentLoop:
   def _jitted(self, policy: Policy) -> Callable[..., Any]:
     """Returns `policy.act` jitted together with the split of its key."""
     if id(policy) not in self._act:
-      def act(params, observation, policy_state, key, is_first):
+      def act(params, observation, reward, policy_state, key, is_first):
         key, key_act = jax.random.split(key)
+        policy_state = policy.observe(policy_state, reward, is_first)
         action, policy_state = policy.act(
             policy.select(params), observation, policy_state, key_act, is_first)
         return action, policy_state, key

@@ -1,5 +1,7 @@
 """What is measured of an episode: success, return, length, distance."""
 
+from typing import Optional
+
 import numpy as np
 
 from actors.loop import Metrics, Step
@@ -7,35 +9,58 @@ from envs.spec import EnvSpec
 
 
 class EpisodeObserver:
-  """Success, return and length.
+  """Return and length, and success where there is a goal.
 
   An episode succeeds when its rewards add up to at least one.
   """
 
-  def __init__(self, num_envs: int):
-    """Starts counting for `num_envs` environments."""
+  def __init__(self, num_envs: int, has_goals: bool = True,
+               discount: Optional[float] = None):
+    """Starts counting.
+
+    Args:
+      num_envs: number of environments.
+      has_goals: whether there is a success to measure.
+      discount: of a further return, counted from the episode's start; None
+        measures none.
+    """
+    self._has_goals = has_goals
+    self._discount = discount
     self._return = np.zeros(num_envs)
+    self._discounted_return = np.zeros(num_envs)
     self._length = np.zeros(num_envs, np.int64)
 
   def observe_first(self, step: Step) -> None:
     """Forgets the last episode."""
     self._return[step.first] = 0.0
+    self._discounted_return[step.first] = 0.0
     self._length[step.first] = 0
 
   def observe(self, step: Step) -> None:
     """Adds up rewards and steps."""
     moved = ~step.first
-    self._return[moved] += step.timestep.reward[moved]
+    reward = step.timestep.reward[moved]
+    self._return[moved] += reward
+    if self._discount is not None:
+      self._discounted_return[moved] += (
+          self._discount**self._length[moved] * reward)
     self._length[moved] += 1
 
   def get_metrics(self, finished: np.ndarray) -> Metrics:
-    """Returns `success`, `episode_return` and `episode_length`, `[n]` each."""
+    """Returns `episode_return`, `episode_length` and what else was asked for.
+
+    That is `success` and `discounted_return`; `[n]` each.
+    """
     total = self._return[finished]
-    return {
-        'success': (total >= 1.0).astype(np.float64),
+    metrics = {
         'episode_return': total.copy(),
         'episode_length': self._length[finished].copy(),
     }
+    if self._has_goals:
+      metrics['success'] = (total >= 1.0).astype(np.float64)
+    if self._discount is not None:
+      metrics['discounted_return'] = self._discounted_return[finished].copy()
+    return metrics
 
 
 class DistanceObserver:

@@ -195,7 +195,7 @@ class Link:
 
   def record_episodes(self, metrics: Dict[str, np.ndarray],
                       actor: Dict[str, float]) -> None:
-    """Hands over episodes to report; their steps count at once locally."""
+    """Hands over episodes to report; they count at once locally."""
     with self._news:
       self._unreported.append((metrics, actor))
 
@@ -212,6 +212,7 @@ class Link:
       if counts:
         for metrics, _ in self._unreported:
           counts['actor_steps'] += int(metrics['episode_length'].sum())
+          counts['actor_episodes'] += len(metrics['episode_length'])
       return counts, self._snapshot
 
   def take_ages(self) -> List[float]:

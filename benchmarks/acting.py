@@ -93,12 +93,12 @@ def measure(experiment: Experiment, seconds: float) -> float:
     client.server_info(timeout=60)
     agent = factory.make_agent(experiment)
     variables = agent.variables(agent.init(jax.random.key(0)))
-    counts = StepCounts(agent.replay.min_steps)
+    counts = StepCounts(factory.make_pace(experiment, agent).minimum)
     link = Link('actor', counts, FixedVariables(variables), period=0.05,
                 patience=10.0)
     actor = factory.make_actor(
         experiment, agent, 0, 0,
-        ReverbWriter(client, tables.TABLE, agent.replay.columns, lambda: False),
+        ReverbWriter(client, agent.replay.columns, lambda: False),
         link)
     timer = _Timer(counts, warmup=2.0, seconds=seconds)
     actor.run(timer.over)

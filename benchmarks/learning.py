@@ -10,7 +10,7 @@ import argparse
 import os
 import tempfile
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence, Tuple
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +67,13 @@ class _NoCounts:
   def increment(self, **counts: float) -> Dict[str, float]:
     """Ignores the counts."""
     return counts
+
+  def get_episodes(
+      self, since: int, names: Sequence[str]
+  ) -> Tuple[int, Dict[str, np.ndarray]]:
+    """There are none."""
+    del names
+    return since, {}
 
   def get_snapshot(self) -> Dict[str, Any]:
     """Has nothing to keep."""
@@ -132,8 +139,8 @@ def serve(port: int, replay_fields: Dict[str, Any]) -> None:
       min_items=replay.episodes_per_batch, max_items=20_000,
       samples_per_insert=1.0, error_buffer=1e12)
   server = reverb.Server(tables.make_tables(replay, limits), port=port)
-  writer = ReverbWriter(reverb.Client(f'127.0.0.1:{port}'), tables.TABLE,
-                        columns, lambda: False)
+  writer = ReverbWriter(
+      reverb.Client(f'127.0.0.1:{port}'), columns, lambda: False)
   agent = make_agent({})
   for _ in range(10):
     writer.write(random_episodes(agent, 200))

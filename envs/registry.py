@@ -5,7 +5,7 @@ import difflib
 import functools
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from envs import point_features, point_maze, sawyer
+from envs import cart_pole, lunar_lander, point_features, point_maze, sawyer
 from envs.spec import EnvSpec
 from envs.vector import VectorEnvironment
 
@@ -16,7 +16,8 @@ class Entry:
 
   Attributes:
     make: `(num_envs, seed, sample_goals, goal) -> VectorEnvironment`.
-    spec: `(sample_goals, goal) -> EnvSpec`, without building anything.
+    spec: `(sample_goals, goal) -> EnvSpec`, without building anything. Where
+      there are no goals, both ignore what they are told of them.
     walls: `[H, W]` wall grid for figures, or None.
   """
   make: Callable[..., VectorEnvironment]
@@ -44,11 +45,35 @@ def _sawyer(name: str) -> Entry:
       spec=functools.partial(sawyer.sawyer_spec, name))
 
 
+def _without_goals(make: Callable[..., VectorEnvironment],
+                   spec: EnvSpec) -> Entry:
+  """Returns the entry of an environment that goals mean nothing to.
+
+  Args:
+    make: `(num_envs, seed) -> VectorEnvironment`.
+    spec: its static facts.
+  """
+  return Entry(
+      make=lambda num_envs, seed, sample_goals, goal: make(
+          num_envs=num_envs, seed=seed),
+      spec=lambda sample_goals, goal: spec)
+
+
+def _lunar_lander(name: str, sparse: bool) -> Entry:
+  return _without_goals(
+      functools.partial(lunar_lander.lunar_lander, name, sparse),
+      lunar_lander.lunar_lander_spec(name))
+
+
 ENVIRONMENTS: Dict[str, Entry] = {
     **{f'point_{name}': _point_maze(name) for name in point_maze.LAYOUTS},
     **{f'random_point_{name}': _feature_maze(name)
        for name in point_maze.LAYOUTS},
     **{name: _sawyer(name) for name in sawyer.TASKS},
+    'cartpole': _without_goals(
+        cart_pole.CartPole, cart_pole.cart_pole_spec()),
+    'lunarlander': _lunar_lander('lunarlander', sparse=False),
+    'lunarlander-sparse': _lunar_lander('lunarlander-sparse', sparse=True),
 }
 
 

@@ -1,4 +1,4 @@
-"""What a goal-conditioned environment says about itself."""
+"""What an environment says about itself."""
 
 import dataclasses
 from typing import Any, Callable, Optional, Tuple
@@ -10,19 +10,23 @@ PositionPath = Callable[[Any, Any], Any]
 
 @dataclasses.dataclass(frozen=True)
 class EnvSpec:
-  """Static facts about a goal-conditioned environment.
+  """Static facts about an environment, with or without goals.
 
   Observations are `[state, goal]`: the first `obs_dim` entries are the state,
-  the rest the goal.
+  the rest the goal. An environment without goals has no goal entries, and no
+  success; what it is about is its reward.
 
   Attributes:
     name: registered name.
     obs_dim: number of state entries in an observation.
-    action_dim: number of action entries, each in [-1, 1].
-    goal_indices: state entries that make up a goal.
-    position_indices: state entries that hold the (x, y) position.
+    action_dim: number of action entries, each in [-1, 1]; 0 where actions are
+      discrete.
     step_limit: environment steps after which an episode is truncated.
+    goal_indices: state entries that make up a goal; () means no goals.
+    position_indices: state entries that hold the (x, y) position; () means
+      there is none.
     success_radius: distance to the goal below which a step is a success.
+    num_actions: number of discrete actions, 0 where actions are continuous.
     start: fixed start position, or None when sampled.
     goal: fixed goal, or None when sampled.
     start_jitter: half-width of the uniform noise on the start, per axis.
@@ -35,10 +39,11 @@ class EnvSpec:
   name: str
   obs_dim: int
   action_dim: int
-  goal_indices: Tuple[int, ...]
-  position_indices: Tuple[int, ...]
   step_limit: int
-  success_radius: float
+  goal_indices: Tuple[int, ...] = ()
+  position_indices: Tuple[int, ...] = ()
+  success_radius: float = 0.0
+  num_actions: int = 0
   start: Optional[Tuple[float, ...]] = None
   goal: Optional[Tuple[float, ...]] = None
   start_jitter: float = 0.0
@@ -47,6 +52,26 @@ class EnvSpec:
   position_path: Optional[PositionPath] = None
   bounds: Optional[Tuple[Tuple[float, ...], Tuple[float, ...]]] = None
   success_indices: Optional[Tuple[int, ...]] = None
+
+  @property
+  def has_goals(self) -> bool:
+    """Whether episodes have a goal, whose reaching is success."""
+    return bool(self.goal_indices)
+
+  @property
+  def has_position(self) -> bool:
+    """Whether the state holds a position in the plane."""
+    return len(self.position_indices) == 2
+
+  @property
+  def action_shape(self) -> Tuple[int, ...]:
+    """Shape of one action: () where actions are discrete."""
+    return () if self.num_actions else (self.action_dim,)
+
+  @property
+  def action_dtype(self) -> str:
+    """NumPy dtype name of actions."""
+    return 'int32' if self.num_actions else 'float32'
 
   @property
   def goal_dim(self) -> int:

@@ -24,7 +24,11 @@ class VectorEnvironment(Protocol):
     ...
 
   def step(self, action: np.ndarray) -> dm_env.TimeStep:
-    """Steps every environment; `action` is `[E, action_dim]`."""
+    """Steps every environment.
+
+    Args:
+      action: `[E, action_dim]`, or `[E]` int32 where actions are discrete.
+    """
     ...
 
   def observation_spec(self) -> specs.Array:
@@ -32,7 +36,7 @@ class VectorEnvironment(Protocol):
     ...
 
   def action_spec(self) -> specs.BoundedArray:
-    """Spec of one environment's action."""
+    """Spec of one environment's action; a `DiscreteArray` if it is discrete."""
     ...
 
 
@@ -51,7 +55,13 @@ def default_observation_spec(spec: EnvSpec) -> specs.Array:
 
 
 def default_action_spec(spec: EnvSpec) -> specs.BoundedArray:
-  """Returns the float32 `[action_dim]` action spec, bounded by -1 and 1."""
+  """Returns the spec of actions.
+
+  That is float32 `[action_dim]`, bounded by -1 and 1, or one int32 below
+  `num_actions`.
+  """
+  if spec.num_actions:
+    return specs.DiscreteArray(spec.num_actions, np.int32, name='action')
   return specs.BoundedArray(
       (spec.action_dim,), np.float32, -1.0, 1.0, name='action')
 
@@ -137,7 +147,7 @@ class StackedEnvironments:
     return _stack([env.reset() for env in self._environments])
 
   def step(self, action: np.ndarray) -> dm_env.TimeStep:
-    """Steps every environment with its row of `action`, `[E, action_dim]`."""
+    """Steps every environment with its row of `action`, `[E, ...]`."""
     if len(action) != self.num_envs:
       raise ValueError(f'action has {len(action)} rows, the environments are '
                        f'{self.num_envs}')

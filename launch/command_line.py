@@ -84,7 +84,7 @@ def experiment_from_flags() -> Experiment:
     # A wrong name is reported already; any preset does to check the rest.
     known = FLAGS.preset in algorithm.presets
     preset = FLAGS.preset if known else next(iter(algorithm.presets))
-    agent = algorithm.configure(FLAGS.alg, preset, overrides)
+    agent = algorithm.configure(FLAGS.alg, preset, overrides, FLAGS.env)
   name = f'{FLAGS.alg}_{FLAGS.env}_{FLAGS.seed}'
   if FLAGS.add_uid:
     name += datetime.datetime.now().strftime('_%Y%m%d-%H%M%S')
@@ -123,11 +123,18 @@ def _unknown_names() -> List[str]:
 
 
 def _agent_flags() -> Dict[str, str]:
-  """Returns the help of every algorithm setting, by its name."""
-  return {
-      field.name: f'{field.metadata["help"]} (default: {field.default})'
-      for algorithm in learner_registry.ALGORITHMS.values()
-      for field in settings.fields(algorithm.config_class)}
+  """Returns the help of every algorithm setting, by its name.
+
+  One that several algorithms share is explained for each of them.
+  """
+  texts: Dict[str, List[str]] = {}
+  for algorithm in learner_registry.ALGORITHMS.values():
+    for field in settings.fields(algorithm.config_class):
+      text = f'{field.metadata["help"]} (default: {field.default})'
+      known = texts.setdefault(field.name, [])
+      if text not in known:
+        known.append(text)
+  return {name: '; or: '.join(known) for name, known in texts.items()}
 
 
 def _agent_overrides(found: List[str]) -> Dict[str, Any]:

@@ -5,6 +5,7 @@ where log rows of all roles get their step counts, and where the run ends.
 """
 
 import collections
+import math
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from typing import (
   List,
   Mapping,
   Optional,
+  Sequence,
   Tuple,
 )
 
@@ -80,6 +82,23 @@ class Counter:
     """Returns all counts."""
     return self._counter.get_counts()
 
+  def get_episodes(
+      self, since: int, names: Sequence[str]
+  ) -> Tuple[int, Dict[str, np.ndarray]]:
+    """Returns finished training episodes after the first `since`.
+
+    Args:
+      since: episodes the caller knows already.
+      names: of the metrics asked for; one that no episode has is 0.
+
+    Returns:
+      The number of episodes there are, and `[n]` metrics of those that are new,
+      or of as many of the newest as are kept.
+    """
+    with self._lock:
+      total = int(self._counter.get_counts()['actor_episodes'])
+      return total, self._episodes.newest(total - since, names)
+
   def get_snapshot(self) -> Dict[str, Any]:
     """Returns what a checkpoint must keep, as JSON data."""
     with self._lock:
@@ -118,16 +137,21 @@ class Counter:
           actor_episodes=len(metrics['episode_length']))
 
   def record_evaluation(self, updates: int, metrics: Metrics,
-                        paths: np.ndarray) -> None:
-    """Logs one round of evaluation of the parameters after `updates`."""
+                        paths: Optional[np.ndarray]) -> None:
+    """Logs one round of evaluation of the parameters after `updates`.
+
+    What is best is told by success, or by the return where there is none.
+    """
     with self._lock:
       row = {name: float(np.mean(_per_episode(v)))
              for name, v in metrics.items()}
-      row['episodes'] = len(metrics['success'])
+      row['episodes'] = len(next(iter(metrics.values())))
       row['parameter_updates'] = updates
-      self._score = self._figures.eval_success = row['success']
+      self._figures.eval_return = row.get('episode_return', math.nan)
+      self._figures.eval_success = row.get('success', math.nan)
+      self._score = row.get('success', row.get('episode_return'))
       self._write('evaluator', row)
-      if self._save_paths is not None:
+      if self._save_paths is not None and paths is not None:
         self._save_paths(
             int(self._counter.get_counts()['actor_steps']), paths)
 
@@ -236,6 +260,15 @@ class _EpisodeWindows:
         row[f'{name}_{window}'] = float(np.mean(list(recent)[-window:]))
     self._interval = {}
     return row
+
+  def newest(self, num: int, names: Sequence[str]) -> Dict[str, np.ndarray]:
+    """Returns `[n]` metrics of the newest episodes, n <= `num`."""
+    kept = max((len(recent) for recent in self._recent.values()), default=0)
+    num = max(0, min(num, kept))
+    return {
+        name: np.array(list(self._recent[name])[kept - num:]
+                       if name in self._recent else [0.0] * num, np.float64)
+        for name in names}
 
   def save(self) -> Dict[str, List[float]]:
     """Returns the recent episodes as JSON data."""

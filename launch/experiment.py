@@ -176,7 +176,7 @@ def problems(experiment: Experiment) -> List[str]:
       unreadable.append(str(e).replace('region_bounds', name, 1))
   found += unreadable
   if experiment.env in env_registry.ENVIRONMENTS:
-    goal_problems = _goal_problems(experiment)
+    goal_problems = _goal_problems(experiment) or _missing_facts(experiment)
     found += goal_problems
     if not unreadable and not goal_problems:
       found += _safety_problems(experiment)
@@ -192,9 +192,32 @@ _LEAST: Mapping[str, float] = {
 }
 
 
+def _missing_facts(experiment: Experiment) -> List[str]:
+  """Lists settings about goals or positions that the environment has not."""
+  spec = env_registry.spec(experiment.env)
+  found = []
+
+  def given(name: str) -> bool:
+    value = getattr(experiment, name)
+    # Not `bool(value)`: a margin of 0 was given.
+    return value is not None and value is not False
+
+  if not spec.has_goals:
+    found += [f'{name}: {experiment.env} has no goals; drop it'
+              for name in ('sample_goals', 'fixed_goal')
+              if given(name)]
+  if not (spec.has_goals and spec.has_position):
+    found += [f'{name}: {experiment.env} has no goals or no (x, y) position, '
+              'which regions are about; drop it'
+              for name in ('region_bounds', 'visit_bounds', 'safety_margin',
+                           'safety_enforcement', 'use_absorbing_failure')
+              if given(name)]
+  return found
+
+
 def _goal_problems(experiment: Experiment) -> List[str]:
   goal = experiment.fixed_goal
-  if goal is None:
+  if goal is None or not env_registry.spec(experiment.env).has_goals:
     return []
   if experiment.sample_goals:
     return ['fixed_goal and sample_goals exclude each other; drop one']

@@ -22,10 +22,11 @@ from launch.counter import Counter
 from launch.experiment import Experiment
 from launch.loggers import make_logger
 from learners import registry as learner_registry
-from learners.agent import Agent
+from learners.agent import Agent, EpisodePacing
 from learners.learner import Learner, LearnerConfig
 from replay.episodes import EpisodeBuffer
-from replay.pacing import Pace
+from replay.memory import MemoryTables
+from replay.pacing import EPISODES, Pace
 from replay.tables import table_limits, TableLimits
 from safety.absorbing import AbsorbingRegions
 from safety.enforcement import enforce
@@ -96,55 +97,75 @@ def make_agent(experiment: Experiment) -> Agent:
 
 
 def make_limits(experiment: Experiment, agent: Agent) -> TableLimits:
-  """Returns size and pacing of the replay table."""
+  """Returns sizes and pacing of the replay tables."""
   return table_limits(
       agent.replay, make_spec(experiment).step_limit, agent.updates_per_call,
       experiment.num_actors * experiment.envs_per_actor)
 
 
 def make_pace(experiment: Experiment, agent: Agent) -> Pace:
-  """Returns how many environment steps the updates pay for."""
-  wave = (experiment.num_actors * experiment.envs_per_actor
-          * make_spec(experiment).step_limit)
+  """Returns how much acting the updates pay for."""
+  pacing = agent.replay.pacing
+  wave = experiment.num_actors * experiment.envs_per_actor
+  if isinstance(pacing, EpisodePacing):
+    return Pace(
+        minimum=pacing.min_episodes,
+        per_update=1.0 / pacing.updates_per_episode,
+        slack=wave,
+        num_actors=experiment.num_actors,
+        unit=EPISODES)
   return Pace(
-      min_steps=agent.replay.min_steps,
-      steps_per_update=(agent.replay.transitions_per_update
-                        / agent.replay.samples_per_insert),
+      minimum=pacing.min_steps,
+      per_update=pacing.transitions_per_update / pacing.samples_per_insert,
       # With a second wave nobody would wait, but updates would lag behind: six
       # runs of each came to 90 % in 41,000 and 65,000 steps on average.
-      slack=wave,
+      slack=wave * make_spec(experiment).step_limit,
       num_actors=experiment.num_actors)
 
 
-def make_observers(experiment: Experiment, num_envs: int) -> List[Observer]:
-  """Returns what is measured of every episode."""
+def make_memory_tables(experiment: Experiment, agent: Agent) -> MemoryTables:
+  """Builds replay in this process's memory."""
+  return MemoryTables(agent.replay, make_limits(experiment, agent),
+                      role_seed(experiment, 'replay'))
+
+
+def make_observers(experiment: Experiment, agent: Agent,
+                   num_envs: int) -> List[Observer]:
+  """Returns what is measured of every episode: what applies to it."""
   spec = make_spec(experiment)
-  return [
-      EpisodeObserver(num_envs),
-      DistanceObserver(spec, num_envs),
-      RegionVisitObserver(
-          experiment_lib.audited_regions(experiment), spec, num_envs),
-      InterventionObserver(num_envs),
-  ]
+  discounted = 'discounted_return' in agent.reports
+  observers: List[Observer] = [EpisodeObserver(
+      num_envs, spec.has_goals, agent.discount if discounted else None)]
+  if spec.has_goals:
+    observers.append(DistanceObserver(spec, num_envs))
+  if spec.has_position:
+    observers += [
+        RegionVisitObserver(
+            experiment_lib.audited_regions(experiment), spec, num_envs),
+        InterventionObserver(num_envs),
+    ]
+  return observers
 
 
 def make_actor(experiment: Experiment, agent: Agent, index: int,
                generation: int, writer: EpisodeWriter, link: Link) -> Actor:
   """Builds one actor of `agent`."""
   seed = role_seed(experiment, 'actor', index, generation)
+  pace = make_pace(experiment, agent)
   environment = make_environment(
       experiment, experiment.envs_per_actor, seed, experiment.sample_goals)
   return Actor(
       config=ActorConfig(
-          pace=make_pace(experiment, agent),
-          warmup_steps=agent.replay.min_steps,
+          pace=pace,
+          warmup=pace.minimum,
           max_parameter_age=experiment.max_parameter_age),
       loop=EnvironmentLoop(
           environment, jax.random.key(seed),
-          make_observers(experiment, experiment.envs_per_actor)),
+          make_observers(experiment, agent, experiment.envs_per_actor)),
       policy=agent.policy,
       warmup_policy=agent.warmup_policy,
-      buffer=EpisodeBuffer(agent.replay.columns, experiment.envs_per_actor),
+      buffer=EpisodeBuffer(agent.replay.columns, experiment.envs_per_actor,
+                           agent.replay.held_out_every),
       writer=writer,
       link=link)
 
@@ -155,13 +176,17 @@ def make_evaluator(experiment: Experiment, generation: int,
   seed = role_seed(experiment, 'evaluator', 0, generation)
   environment = make_environment(
       experiment, experiment.eval_episodes, seed, sample_goals=False)
-  paths = PathObserver(
-      environment.spec, min(NUM_PATHS, experiment.eval_episodes))
-  observers = make_observers(experiment, experiment.eval_episodes)
+  agent = make_agent(experiment)
+  observers = make_observers(experiment, agent, experiment.eval_episodes)
+  paths = None
+  if environment.spec.has_position:
+    paths = PathObserver(
+        environment.spec, min(NUM_PATHS, experiment.eval_episodes))
+    observers.append(paths)
   return Evaluator(
-      loop=EnvironmentLoop(
-          environment, jax.random.key(seed), [*observers, paths]),
-      policy=make_agent(experiment).eval_policy,
+      loop=EnvironmentLoop(environment, jax.random.key(seed), observers),
+      policy=agent.eval_policy,
+      policies=agent.eval_policies,
       path_observer=paths,
       variables=variables,
       sink=sink,
@@ -194,7 +219,7 @@ def counter_arguments(experiment: Experiment) -> Dict[str, Any]:
   num_episodes = int(saved['counts'].get('actor_episodes', 0)) if saved else 0
   spec = make_spec(experiment)
   visits = None
-  if len(spec.position_indices) == 2:
+  if spec.has_position:
     visits = VisitLog(
         experiment_lib.visits_dir(experiment),
         experiment_lib.audited_regions(experiment), num_episodes,

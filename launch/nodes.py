@@ -17,10 +17,9 @@ from actors.variables import Link, PatientSource
 from launch import factory
 from launch.counter import Counter
 from launch.experiment import Experiment
-from replay import tables
 from replay.dataset import Prefetcher, reverb_batches
 from replay.episodes import ReverbWriter
-from replay.pacing import update_due
+from replay.pacing import amount, update_due
 
 # Seconds one remote call may take.
 CALL_TIMEOUT = 30.0
@@ -114,7 +113,8 @@ class LearnerNode:
     counts = self._counter.get_counts()
     waiting_since = time.monotonic()
     while not stop.is_set():
-      if not update_due(self._pace, int(counts['actor_steps']),
+      self._learner.hear(int(counts['actor_episodes']))
+      if not update_due(self._pace, amount(self._pace, counts),
                         self._learner.updates):
         stop.wait(PACE_PERIOD)
         counts = self._counter.get_counts()
@@ -154,7 +154,8 @@ class ActorNode:
     stop = lp.stop_event()
     agent = factory.make_agent(self._experiment)
     writer = ReverbWriter(
-        self._replay, tables.TABLE, agent.replay.columns, stop.is_set)
+        self._replay, agent.replay.columns, stop.is_set,
+        agent.replay.priority)
     generation = int(self._counter.get_counts()['actor_episodes'])
     link = Link(f'actor/{self._index} since {time.time_ns()}', self._counter,
                 self._learner, LINK_PERIOD, PATIENCE)

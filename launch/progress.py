@@ -23,6 +23,8 @@ class Figures:
     parameter_age: SGD steps the acting parameters lagged behind.
     success: of the last 100 training episodes.
     eval_success: of the last evaluation round.
+    episode_return: of the last 100 training episodes.
+    eval_return: of the last evaluation round.
     visits: steps in regions per episode, last 100 episodes.
     interventions: enforced steps per episode, last 100 episodes.
   """
@@ -36,6 +38,8 @@ class Figures:
   parameter_age: float = math.nan
   success: float = math.nan
   eval_success: float = math.nan
+  episode_return: float = math.nan
+  eval_return: float = math.nan
   visits: float = math.nan
   interventions: float = math.nan
 
@@ -43,7 +47,8 @@ class Figures:
     """Takes over the actors' log row."""
     self.actor_wait = row['wait_fraction']
     self.parameter_age = row['parameter_age']
-    self.success = row['success_100']
+    self.success = row.get('success_100', math.nan)
+    self.episode_return = row.get('episode_return_100', math.nan)
     self.visits = row.get('region_visits_100', math.nan)
     self.interventions = row.get('interventions_100', math.nan)
 
@@ -68,11 +73,18 @@ def progress_line(figures: Figures, bar: bool = False) -> str:
       f'{_number(figures.updates_per_second, ".0f")} updates/s | '
       f'wait actors {_number(figures.actor_wait, ".0%")} '
       f'learner {_number(figures.learner_wait, ".0%")} '
-      f'age {_number(figures.parameter_age, ".0f")} | '
-      f'success {_number(figures.success, ".2f")} '
-      f'eval {_number(figures.eval_success, ".2f")} | '
-      f'visits/ep {_number(figures.visits, ".2f")} '
-      f'interventions/ep {_number(figures.interventions, ".1f")}')
+      f'age {_number(figures.parameter_age, ".0f")} | ' + _outcome(figures))
+
+
+def _outcome(figures: Figures) -> str:
+  """Returns what the agent achieves; the return where nothing is a success."""
+  if math.isnan(figures.success) and not math.isnan(figures.episode_return):
+    return (f'return {_number(figures.episode_return, ".1f")} '
+            f'eval {_number(figures.eval_return, ".1f")}')
+  return (f'success {_number(figures.success, ".2f")} '
+          f'eval {_number(figures.eval_success, ".2f")} | '
+          f'visits/ep {_number(figures.visits, ".2f")} '
+          f'interventions/ep {_number(figures.interventions, ".1f")}')
 
 
 def _clock(seconds: float) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import Any, Dict, Optional, Tuple
 
+from envs import registry as env_registry
 from launch import experiment as experiment_lib
 from launch.experiment import ConfigError, Experiment
 from learners import checkpoint
@@ -50,12 +51,13 @@ def lock(experiment: Experiment) -> Tuple[int, ...]:
   """
   run_dir = experiment_lib.run_dir(experiment)
   visits_dir = experiment_lib.visits_dir(experiment)
+  locks = [(run_dir, os.path.join(run_dir, 'lock'),
+            'use --add_uid or another --log_dir_path')]
+  if env_registry.spec(experiment.env).has_position:
+    locks.append((visits_dir, visits_dir + '.lock',
+                  'use another --seed or start in another folder'))
   files = []
-  for folder, path, remedy in (
-      (run_dir, os.path.join(run_dir, 'lock'),
-       'use --add_uid or another --log_dir_path'),
-      (visits_dir, visits_dir + '.lock',
-       'use another --seed or start in another folder')):
+  for folder, path, remedy in locks:
     try:
       os.makedirs(os.path.dirname(path), exist_ok=True)
       files.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o644))

@@ -21,8 +21,8 @@ from launch import factory, run_folder
 from launch.counter import Counter
 from launch.experiment import Experiment
 from learners.learner import Learner
-from replay.memory import MemoryReplay
-from replay.pacing import update_due
+from replay.memory import MemoryTables
+from replay.pacing import amount, STEPS, update_due
 
 # Environment steps between evaluations: counted, not timed, so that a run is
 # the same on any machine.
@@ -38,12 +38,8 @@ class SerialProgram:
     self._replay_path = run_folder.memory_replay_path(
         experiment_lib.run_dir(experiment))
     agent = factory.make_agent(experiment)
-    limits = factory.make_limits(experiment, agent)
-    self._agent = agent
     self._pace = factory.make_pace(experiment, agent)
-    self._replay = MemoryReplay(
-        agent.replay.columns, limits.min_items, limits.max_items,
-        factory.role_seed(experiment, 'replay'))
+    self._replay = factory.make_memory_tables(experiment, agent)
     self.counter: Counter = factory.make_counter(experiment)
     self.learner: Learner = factory.make_learner(
         experiment, self.counter, save_replay=self._save_replay)
@@ -96,8 +92,9 @@ class SerialProgram:
       link.refresh()
       if actor.ready():
         actor.step()
+    self.learner.hear(int(self.counter.get_counts()['actor_episodes']))
     while self._replay.ready and self._update_due():
-      batch = self._replay.sample(self._agent.replay.episodes_per_batch)
+      batch = self._replay.sample()
       self.learner.step(jax.device_put(batch), waited=0.0)
     steps = int(self.counter.get_counts()['actor_steps'])
     if steps // EVAL_EVERY > self._evaluated:
@@ -105,8 +102,9 @@ class SerialProgram:
       self._evaluate()
 
   def _update_due(self) -> bool:
-    done = int(self.counter.get_counts()['actor_steps']) + sum(
-        actor.unstored_steps for actor in self._actors)
+    done = amount(self._pace, self.counter.get_counts())
+    if self._pace.unit == STEPS:
+      done += sum(actor.unstored_steps for actor in self._actors)
     return update_due(self._pace, done, self.learner.updates)
 
   def _evaluate(self) -> None:
@@ -122,7 +120,7 @@ class SerialProgram:
     return self._replay_path
 
 
-def _load_replay(replay: MemoryReplay, path: str) -> None:
+def _load_replay(replay: MemoryTables, path: str) -> None:
   with np.load(path, allow_pickle=False) as stored:
     saved: Dict[str, Any] = json.loads(str(stored['meta']))
     saved['arrays'] = {n: stored[n] for n in stored.files if n != 'meta'}

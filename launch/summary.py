@@ -50,6 +50,9 @@ def figures(run_dir: str) -> Dict[str, float]:
       'success, last 100 evaluation episodes': _last_episodes(
           evaluator, 'success', 100),
       'success, last 100 training episodes': last(actor, 'success_100'),
+      'return, last 100 evaluation episodes': _last_episodes(
+          evaluator, 'episode_return', 100),
+      'return, last 100 training episodes': last(actor, 'episode_return_100'),
       'steps in region per training episode, all': _visits_per_episode(
           run_dir),
       'steps in region per evaluation episode, last 100': _last_episodes(

@@ -1,7 +1,16 @@
 """The contract between an algorithm and the system."""
 
 import dataclasses
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Tuple
+from typing import (
+  Any,
+  Callable,
+  Dict,
+  Mapping,
+  NamedTuple,
+  Optional,
+  Tuple,
+  Union,
+)
 
 import jax
 import numpy as np
@@ -9,8 +18,16 @@ import numpy as np
 from actors.policy import Policy
 
 State = Any
-Batch = Mapping[str, jax.Array]
+# Arrays by column; `HELD_OUT` holds a second such mapping where there is one.
+Batch = Mapping[str, Any]
 Metrics = Dict[str, jax.Array]
+
+# Where a batch keeps the items that nothing is learned from.
+HELD_OUT = 'held_out'
+
+# Which item goes when a table is full: the oldest, or the one of the lowest
+# priority (the oldest among equals).
+REMOVERS = ('oldest', 'lowest_priority')
 
 
 class Column(NamedTuple):
@@ -30,6 +47,30 @@ class GoalSimilarity(NamedTuple):
   inner_product: np.ndarray
 
 
+class StepPacing(NamedTuple):
+  """Learning keeps pace with environment steps.
+
+  Attributes:
+    min_steps: environment steps that must be stored before learning starts.
+    transitions_per_update: transitions consumed by one SGD step.
+    samples_per_insert: transitions consumed per environment step stored.
+  """
+  min_steps: int
+  transitions_per_update: int
+  samples_per_insert: float
+
+
+class EpisodePacing(NamedTuple):
+  """Learning keeps pace with episodes, however long they are.
+
+  Attributes:
+    min_episodes: episodes that must be stored before learning starts.
+    updates_per_episode: SGD steps paid for by one episode stored.
+  """
+  min_episodes: int
+  updates_per_episode: float
+
+
 @dataclasses.dataclass(frozen=True)
 class ReplaySpec:
   """What an agent needs of replay. Items are whole episodes.
@@ -37,17 +78,38 @@ class ReplaySpec:
   Attributes:
     columns: the arrays of one item; names are those actors know how to write.
     episodes_per_batch: items in the batch of one `Agent.update`.
-    min_steps: environment steps that must be stored before learning starts.
-    max_steps: environment steps kept; the oldest episodes go first.
-    transitions_per_update: transitions consumed by one SGD step.
-    samples_per_insert: transitions consumed per environment step stored.
+    pacing: how learning and acting keep pace.
+    max_steps: environment steps kept, counted as if every episode were full; or
+      give `max_items`.
+    max_items: items kept.
+    remover: which item goes first when there are more, one of `REMOVERS`.
+    priority: the scalar column that is an item's priority; None gives all the
+      same.
+    held_out_every: of every actor's episodes the first of each so many goes to
+      a table apart, which nothing is learned from; 0 keeps none.
+    held_out_per_batch: items of that table in a batch, under `HELD_OUT`.
   """
   columns: Mapping[str, Column]
   episodes_per_batch: int
-  min_steps: int
-  max_steps: int
-  transitions_per_update: int
-  samples_per_insert: float
+  pacing: Union[StepPacing, EpisodePacing]
+  max_steps: Optional[int] = None
+  max_items: Optional[int] = None
+  remover: str = 'oldest'
+  priority: Optional[str] = None
+  held_out_every: int = 0
+  held_out_per_batch: int = 1
+
+  def __post_init__(self):
+    if (self.max_steps is None) == (self.max_items is None):
+      raise ValueError('replay needs either max_steps or max_items, got: '
+                       f'{self.max_steps} and {self.max_items}')
+    if self.remover not in REMOVERS:
+      raise ValueError(f"remover: got '{self.remover}', needs one of "
+                       + ', '.join(REMOVERS))
+    if self.priority is not None and self.columns[self.priority].shape != ():
+      raise ValueError(f"priority: column '{self.priority}' is no scalar")
+    if self.remover == 'lowest_priority' and self.priority is None:
+      raise ValueError('remover: lowest_priority needs a priority column')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +122,21 @@ class Agent:
   Attributes:
     init: `key -> state`.
     update: `(state, batch) -> (state, metrics)`, jittable; metrics are scalars.
-    variables: `state -> variables`, what actors fetch.
+    variables: `state -> variables`, what actors fetch: parameters, and with
+      them anything else that has to match them.
     policy: acts in training.
     eval_policy: acts in evaluation.
     warmup_policy: acts until replay holds its minimum.
     replay: what it needs of replay.
     updates_per_call: SGD steps in one `update`.
+    reports: names of the episode metrics that `hear` is told.
+    hear: `(state, reports, valid) -> state`, jittable: told of every finished
+      training episode once, in the order they were reported, before the update
+      that follows. `reports` are `[R]` arrays by name; only the rows in the
+      mask `valid [R]`, the first ones, are episodes.
+    eval_policies: further policies to evaluate, by the prefix of their figures.
+    discount: of the episode metric `discounted_return`, for agents that ask for
+      it in `reports`.
   """
   init: Callable[[jax.Array], State]
   update: Callable[[State, Batch], Tuple[State, Metrics]]
@@ -75,3 +146,8 @@ class Agent:
   warmup_policy: Policy
   replay: ReplaySpec
   updates_per_call: int
+  reports: Tuple[str, ...] = ()
+  hear: Optional[Callable[[State, Mapping[str, jax.Array], jax.Array],
+                          State]] = None
+  eval_policies: Mapping[str, Policy] = dataclasses.field(default_factory=dict)
+  discount: float = 1.0

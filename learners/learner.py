@@ -3,7 +3,7 @@
 import dataclasses
 import threading
 import time
-from typing import Any, Callable, Dict, Optional, Protocol, Tuple
+from typing import Any, Callable, Dict, Optional, Protocol, Sequence, Tuple
 
 import jax
 import numpy as np
@@ -11,12 +11,31 @@ import numpy as np
 from learners import checkpoint
 from learners.agent import Agent, Batch, Metrics
 
+# Episodes an agent is told of at once, so that this compiles once.
+_REPORTS_PER_CALL = 64
+
 
 class Counts(Protocol):
   """The run's counter, as far as the learner needs it."""
 
   def increment(self, **counts: float) -> Dict[str, float]:
     """Adds to counts and returns all of them."""
+    ...
+
+  def get_episodes(
+      self, since: int, names: Sequence[str]
+  ) -> Tuple[int, Dict[str, np.ndarray]]:
+    """Returns finished episodes after the first `since`.
+
+    Args:
+      since: episodes known already.
+      names: of the metrics asked for.
+
+    Returns:
+      The number of episodes there are, and `[n]` metrics of the newest, in the
+      order they were reported; n is less than what is new where that is more
+      than the counter keeps.
+    """
     ...
 
   def get_snapshot(self) -> Dict[str, Any]:
@@ -64,10 +83,12 @@ class Learner:
     self._counts = counts
     self._save_replay = save_replay
     self._update = jax.jit(self._update_and_serve, donate_argnums=0)
+    self._hear = jax.jit(agent.hear, donate_argnums=0) if agent.hear else None
     state = agent.init(key)
     restored = checkpoint.load_latest(config.checkpoint_dir, state)
     self.restored_meta = restored.meta if restored else None
     self._updates = int(restored.meta['step']) if restored else 0
+    self._heard = int(restored.meta.get('heard', 0)) if restored else 0
     self._state = jax.device_put(restored.state if restored else state)
     self._pending: Optional[Dict[str, jax.Array]] = None
     self._lock = threading.Lock()
@@ -101,6 +122,27 @@ class Learner:
       variables = jax.device_get(variables)
       self._published = (updates, variables)
       return self._published
+
+  def hear(self, num_episodes: int) -> None:
+    """Tells the agent of the episodes it has not heard of yet, if it listens.
+
+    Args:
+      num_episodes: finished episodes there are by now, at least.
+    """
+    if self._hear is None or num_episodes <= self._heard:
+      return
+    total, reports = self._counts.get_episodes(
+        self._heard, self._agent.reports)
+    rows = len(next(iter(reports.values())))
+    for begin in range(0, rows, _REPORTS_PER_CALL):
+      num = min(rows - begin, _REPORTS_PER_CALL)
+      padded = {
+          name: np.pad(np.asarray(values[begin:begin + num], np.float32),
+                       (0, _REPORTS_PER_CALL - num))
+          for name, values in reports.items()}
+      self._state = self._hear(
+          self._state, padded, np.arange(_REPORTS_PER_CALL) < num)
+    self._heard = total
 
   def step(self, batch: Batch, waited: float) -> Dict[str, float]:
     """Makes one call of the agent's update.
@@ -136,8 +178,8 @@ class Learner:
     replay = self._save_replay()
     path = checkpoint.save(
         self._config.checkpoint_dir, self._updates, self._state,
-        {'counter': counter, 'replay': replay}, self._config.keep,
-        counter.get('score'))
+        {'counter': counter, 'replay': replay, 'heard': self._heard},
+        self._config.keep, counter.get('score'))
     self._last_checkpoint = time.monotonic()
     return path
 

@@ -16,7 +16,8 @@ class Algorithm:
 
   Attributes:
     config_class: its settings, a frozen dataclass of `settings.setting` fields.
-    configure: `(alg, preset, overrides) -> config`.
+    configure: `(alg, preset, overrides, env) -> config`; the environment's name
+      chooses among presets that were tuned for one.
     problems: `config -> sentences`, what is wrong with the settings.
     make_agent: `(config, env_spec, safety_mask) -> Agent`.
     presets: preset names and the values they set.
@@ -27,7 +28,7 @@ class Algorithm:
     on_start: `(config, state)`, called with the state a new run starts from.
   """
   config_class: Type[Any]
-  configure: Callable[[str, str, Dict[str, Any]], Any]
+  configure: Callable[..., Any]
   problems: Callable[[Any], List[str]]
   make_agent: Callable[..., Agent]
   presets: Mapping[str, Mapping[str, Any]]

@@ -6,7 +6,7 @@ from typing import Any, Callable, Iterator, Optional
 
 import jax
 
-from learners.agent import Batch, ReplaySpec
+from learners.agent import Batch, HELD_OUT, ReplaySpec
 from replay import tables
 
 # Batches held ready for the learner.
@@ -19,15 +19,22 @@ def reverb_batches(server_address: str, replay: ReplaySpec) -> Iterator[Batch]:
   import tensorflow as tf
 
   dtypes, shapes = tables.dtypes_and_shapes(replay)
-  dataset = reverb.TrajectoryDataset(
-      server_address=server_address,
-      table=tables.TABLE,
-      dtypes=dtypes,
-      shapes=shapes,
-      max_in_flight_samples_per_worker=replay.episodes_per_batch,
-      num_workers_per_iterator=1)
-  dataset = dataset.map(lambda sample: sample.data).batch(
-      replay.episodes_per_batch, drop_remainder=True)
+
+  def batches_of(table: str, num: int) -> Any:
+    return reverb.TrajectoryDataset(
+        server_address=server_address,
+        table=table,
+        dtypes=dtypes,
+        shapes=shapes,
+        max_in_flight_samples_per_worker=num,
+        num_workers_per_iterator=1,
+    ).map(lambda sample: sample.data).batch(num, drop_remainder=True)
+
+  dataset = batches_of(tables.TABLE, replay.episodes_per_batch)
+  if replay.held_out_every:
+    held_out = batches_of(tables.HELD_OUT_TABLE, replay.held_out_per_batch)
+    dataset = tf.data.Dataset.zip((dataset, held_out)).map(
+        lambda items, held_out: {**items, HELD_OUT: held_out})
   options = tf.data.Options()
   # The cores belong to the update.
   options.threading.private_threadpool_size = 1

@@ -5,7 +5,8 @@ from typing import Any, Callable, Dict, Mapping, Optional
 import dm_env
 import numpy as np
 
-from learners.agent import Column
+from learners.agent import Column, HELD_OUT
+from replay import tables
 
 Episodes = Dict[str, np.ndarray]
 
@@ -19,27 +20,36 @@ class EpisodeBuffer:
   """Collects the steps of E environments into whole episodes.
 
   Columns it knows: `observation [T+1, ...]`, `action`, `reward` and `discount`
-  (`[T, ...]`) and `length []`. Entries beyond an episode's length are zero.
+  (`[T, ...]`), `length []` and `episode_return []`, the sum of the rewards.
+  Entries beyond an episode's length are zero.
   """
 
-  def __init__(self, columns: Mapping[str, Column], num_envs: int):
+  def __init__(self, columns: Mapping[str, Column], num_envs: int,
+               held_out_every: int = 0):
     """Allocates room for one episode per environment.
 
     Args:
       columns: layout of one replay item.
       num_envs: number of environments, E.
+      held_out_every: the first of each so many episodes is marked in a further
+        array `HELD_OUT`, `[n]` bool; 0 marks none and adds no array.
 
     Raises:
       ValueError: if a column is not one of those above.
     """
-    known = ('observation', 'action', 'reward', 'discount', 'length')
+    known = ('observation', 'action', 'reward', 'discount', 'length',
+             'episode_return')
     unknown = sorted(set(columns) - set(known))
     if unknown:
       raise ValueError(f'unknown replay columns {unknown}; known: {known}')
     self._arrays = {
         name: np.zeros((num_envs, *column.shape), column.dtype)
-        for name, column in columns.items() if name != 'length'}
+        for name, column in columns.items() if name not in known[-2:]}
     self._length = np.zeros(num_envs, np.int32)
+    self._returns = 'episode_return' in columns
+    self._return = np.zeros(num_envs)
+    self._held_out_every = held_out_every
+    self._num_finished = 0
 
   @property
   def unstored_steps(self) -> int:
@@ -60,10 +70,12 @@ class EpisodeBuffer:
     first = timestep.step_type == dm_env.StepType.FIRST
     if first.any():
       self._length[first] = 0
+      self._return[first] = 0.0
       for array in self._arrays.values():
         array[first] = 0
     moved = np.flatnonzero(~first)
     self._length[moved] += 1
+    self._return[moved] += timestep.reward[moved]
     everyone = np.arange(len(self._length))
     if 'observation' in self._arrays:
       self._arrays['observation'][everyone, self._length] = timestep.observation
@@ -81,6 +93,13 @@ class EpisodeBuffer:
       return None
     episodes = {name: array[last] for name, array in self._arrays.items()}
     episodes['length'] = self._length[last]
+    if self._returns:
+      episodes['episode_return'] = self._return[last].astype(np.float32)
+    num = len(episodes['length'])
+    if self._held_out_every:
+      numbers = self._num_finished + np.arange(num)
+      episodes[HELD_OUT] = numbers % self._held_out_every == 0
+    self._num_finished += num
     self._length[last] = 0
     return episodes
 
@@ -92,19 +111,20 @@ class ReverbWriter:
   tenth of the memory, than an append per step.
   """
 
-  def __init__(self, client: Any, table: str, columns: Mapping[str, Column],
-               should_stop: Callable[[], bool]):
+  def __init__(self, client: Any, columns: Mapping[str, Column],
+               should_stop: Callable[[], bool],
+               priority: Optional[str] = None):
     """Connects lazily on the first write.
 
     Args:
       client: a `reverb.Client`.
-      table: the table's name.
       columns: layout of one item.
       should_stop: polled while the rate limiter holds an insert back.
+      priority: the column that is an item's priority; None gives all the same.
     """
     self._client = client
-    self._table = table
     self._columns = list(columns)
+    self._priority = priority
     self._should_stop = should_stop
     self._writer: Any = None
 
@@ -112,17 +132,22 @@ class ReverbWriter:
     """Inserts episodes and waits until the server has them.
 
     Args:
-      episodes: `[n, ...]` arrays, one per column.
+      episodes: `[n, ...]` arrays, one per column; rows marked in `HELD_OUT`,
+        if it is there, go to the table of that name.
 
     Returns:
       False if the program was stopped before the server confirmed.
     """
     if self._writer is None:
       self._writer = self._client.trajectory_writer(num_keep_alive_refs=1)
-    for i in range(len(episodes['length'])):
+    num = len(episodes['length'])
+    held_out = episodes.get(HELD_OUT, np.zeros(num, bool))
+    for i in range(num):
       self._writer.append({name: episodes[name][i] for name in self._columns})
       self._writer.create_item(
-          self._table, priority=1.0,
+          tables.HELD_OUT_TABLE if held_out[i] else tables.TABLE,
+          priority=(float(episodes[self._priority][i]) if self._priority
+                    else 1.0),
           trajectory={n: self._writer.history[n][-1] for n in self._columns})
       if (i + 1) % MAX_UNCONFIRMED == 0 and not self._flush():
         return False

@@ -1,53 +1,67 @@
-"""Keeps environment steps and updates even in time.
+"""Keeps acting and learning even in time.
 
 Reverb's limiter counts episodes and acts when one is inserted or sampled: by
 itself it lets actors run whole episodes at full speed on one set of parameters
 and then wait, and it takes a batch that a killed learner had fetched for one
-that was learned from. Pacing counts steps stored and updates made, which a
+that was learned from. Pacing counts what is stored and updates made, which a
 checkpoint restores exactly, and acts before every vectorised step and every
-call of the learner.
+call of the learner. What is stored is counted in environment steps, or in
+episodes where an agent learns so much from each, however long it is.
 """
 
 import dataclasses
+from typing import Mapping
+
+STEPS = 'actor_steps'
+EPISODES = 'actor_episodes'
 
 
 @dataclasses.dataclass(frozen=True)
 class Pace:
-  """How many environment steps a number of updates pays for.
+  """How much acting a number of updates pays for.
 
   Attributes:
-    min_steps: environment steps before learning starts.
-    steps_per_update: environment steps paid for by one SGD step.
-    slack: steps actors may be ahead; at least the steps of one episode in every
+    minimum: what is stored before learning starts.
+    per_update: what is paid for by one SGD step.
+    slack: how much actors may be ahead; at least one episode in every
       environment of every actor, so that what the learner waits for can always
       be stored.
     num_actors: actors that share the budget.
+    unit: which of the run's counts it is about, `STEPS` or `EPISODES`.
   """
-  min_steps: int
-  steps_per_update: float
+  minimum: int
+  per_update: float
   slack: int
   num_actors: int
+  unit: str = STEPS
 
 
-def may_step(pace: Pace, stored_steps: int, own_unstored_steps: int,
+def amount(pace: Pace, counts: Mapping[str, float]) -> int:
+  """Returns what all actors have stored, in the pace's unit."""
+  return int(counts[pace.unit])
+
+
+def may_step(pace: Pace, stored: int, own_unstored_steps: int,
              updates: int) -> bool:
   """Tells whether an actor may take its next vectorised step.
 
   Steps count as done once stored in replay; each actor takes the others to be
   as far into their episodes as itself. Steps lost with a dead actor were never
-  counted, so they cannot stall the run.
+  counted, so they cannot stall the run. An episode counts when it has ended.
 
   Args:
     pace: the static facts.
-    stored_steps: environment steps of all actors stored in replay.
+    stored: what all actors have stored in replay.
     own_unstored_steps: steps of this actor in unfinished episodes.
     updates: SGD steps done.
   """
-  done = stored_steps + pace.num_actors * own_unstored_steps
+  done = stored
+  if pace.unit == STEPS:
+    done += pace.num_actors * own_unstored_steps
   return done < _paid(pace, updates) + pace.slack
 
 
-def update_due(pace: Pace, done_steps: int, updates: int) -> bool:
+def update_due(pace: Pace, done: int, updates: int) -> bool:
   """Tells whether the learner may make its next call.
 
   It may once the first update of that call is due: were the whole call asked
@@ -55,12 +69,12 @@ def update_due(pace: Pace, done_steps: int, updates: int) -> bool:
 
   Args:
     pace: the static facts.
-    done_steps: environment steps of all actors that count; those stored, unless
-      all roles take turns in one thread.
+    done: what of all actors counts; what is stored, unless all roles take turns
+      in one thread.
     updates: SGD steps done.
   """
-  return done_steps >= _paid(pace, updates)
+  return done >= _paid(pace, updates)
 
 
 def _paid(pace: Pace, updates: int) -> float:
-  return pace.min_steps + updates * pace.steps_per_update
+  return pace.minimum + updates * pace.per_update

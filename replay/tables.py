@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
-from learners.agent import ReplaySpec
+from learners.agent import EpisodePacing, ReplaySpec
 
 TABLE = 'episodes'
+# Episodes that nothing is learned from.
+HELD_OUT_TABLE = 'held_out'
 # Reverb wants a number; this many samples are never drawn.
 _UNBOUNDED = 1e15
 
@@ -18,13 +20,16 @@ class TableLimits:
   Attributes:
     min_items: items present before the first sample.
     max_items: items kept.
-    samples_per_insert: items sampled per item inserted, in the long run.
+    samples_per_insert: items sampled per item inserted, in the long run; None
+      where only the minimum counts.
     error_buffer: samples that inserts may be ahead of that ratio.
+    max_held_out: items kept in the table of held-out episodes; 0 is no table.
   """
   min_items: int
   max_items: int
-  samples_per_insert: float
+  samples_per_insert: Optional[float]
   error_buffer: float
+  max_held_out: int = 0
 
 
 def table_limits(replay: ReplaySpec, steps_per_item: int,
@@ -49,6 +54,9 @@ def table_limits(replay: ReplaySpec, steps_per_item: int,
   (replay/pacing.py), while the limiter would count batches that were fetched
   and then lost with a killed learner, until both sides waited for each other.
 
+  Where learning keeps pace with episodes there is nothing to add to that pace,
+  and the limiter only asks for one item.
+
   Args:
     replay: what the agent needs.
     steps_per_item: L, environment steps in one full episode.
@@ -58,18 +66,31 @@ def table_limits(replay: ReplaySpec, steps_per_item: int,
   Returns:
     The limits.
   """
-  consumed = updates_per_call * replay.transitions_per_update
-  items_paid = consumed / replay.samples_per_insert / steps_per_item
+  pacing = replay.pacing
+  if replay.max_items is not None:
+    max_items = replay.max_items
+  else:
+    assert replay.max_steps is not None
+    max_items = max(1, replay.max_steps // steps_per_item)
+  max_held_out = 0
+  if replay.held_out_every:
+    max_held_out = max(
+        replay.held_out_per_batch, max_items // replay.held_out_every)
+  if isinstance(pacing, EpisodePacing):
+    return TableLimits(1, max_items, None, 0.0, max_held_out)
+  consumed = updates_per_call * pacing.transitions_per_update
+  items_paid = consumed / pacing.samples_per_insert / steps_per_item
   samples_per_insert = replay.episodes_per_batch / items_paid
-  min_items = max(1, replay.min_steps // steps_per_item)
+  min_items = max(1, pacing.min_steps // steps_per_item)
   error_buffer = max(
       0.1 * min_items * samples_per_insert,
       3 * items_in_flight * samples_per_insert)
   return TableLimits(
       min_items=min_items,
-      max_items=max(min_items, replay.max_steps // steps_per_item),
+      max_items=max(min_items, max_items),
       samples_per_insert=samples_per_insert,
-      error_buffer=math.ceil(error_buffer))
+      error_buffer=math.ceil(error_buffer),
+      max_held_out=max_held_out)
 
 
 def make_tables(replay: ReplaySpec, limits: TableLimits) -> List[Any]:
@@ -81,21 +102,38 @@ def make_tables(replay: ReplaySpec, limits: TableLimits) -> List[Any]:
   signature = {
       name: tf.TensorSpec(column.shape, tf.dtypes.as_dtype(column.dtype))
       for name, column in replay.columns.items()}
-  return [
+  removers = {'oldest': reverb.selectors.Fifo,
+              'lowest_priority': reverb.selectors.MinHeap}
+  if limits.samples_per_insert is None:
+    limiter = reverb.rate_limiters.MinSize(limits.min_items)
+  else:
+    limiter = reverb.rate_limiters.SampleToInsertRatio(
+        samples_per_insert=limits.samples_per_insert,
+        min_size_to_sample=limits.min_items,
+        error_buffer=(
+            -_UNBOUNDED,
+            limits.samples_per_insert * limits.min_items
+            + limits.error_buffer))
+  made = [
       reverb.Table(
           name=TABLE,
           sampler=reverb.selectors.Uniform(),
-          remover=reverb.selectors.Fifo(),
+          # A full table inserts first and removes then, so that an item of the
+          # lowest priority removes itself.
+          remover=removers[replay.remover](),
           max_size=limits.max_items,
-          rate_limiter=reverb.rate_limiters.SampleToInsertRatio(
-              samples_per_insert=limits.samples_per_insert,
-              min_size_to_sample=limits.min_items,
-              error_buffer=(
-                  -_UNBOUNDED,
-                  limits.samples_per_insert * limits.min_items
-                  + limits.error_buffer)),
+          rate_limiter=limiter,
           signature=signature)
   ]
+  if limits.max_held_out:
+    made.append(reverb.Table(
+        name=HELD_OUT_TABLE,
+        sampler=reverb.selectors.Uniform(),
+        remover=reverb.selectors.Fifo(),
+        max_size=limits.max_held_out,
+        rate_limiter=reverb.rate_limiters.MinSize(1),
+        signature=signature))
+  return made
 
 
 def dtypes_and_shapes(

@@ -77,6 +77,10 @@ def enforce(policy: Policy,
     nobody = jnp.zeros(num_envs, bool)
     return SafetyState(policy.init(key, num_envs), nobody, nobody)
 
+  def observe(policy_state, reward, is_first):
+    return policy_state._replace(
+        inner=policy.observe(policy_state.inner, reward, is_first))
+
   def clearance_of(observation, candidates):
     return _clearance(
         regions, position_path, observation[:, position_indices], candidates,
@@ -117,7 +121,7 @@ def enforce(policy: Policy,
         jnp.all(clearance[0] > margin), leave, correct)
     return action, SafetyState(inner, intervened, cornered)
 
-  return Policy(init=init, act=act, select=policy.select)
+  return Policy(init=init, act=act, observe=observe, select=policy.select)
 
 
 def choose(clearance: jax.Array, final: jax.Array, num_draws: int,

@@ -16,7 +16,7 @@ import numpy as np
 
 from actors.policy import Policy
 from envs.vector import VectorEnvironment
-from learners.agent import Agent
+from learners.agent import Agent, EpisodePacing, HELD_OUT
 
 FIRST, MID, LAST = (int(t) for t in dm_env.StepType)
 MakeVector = Callable[[int, int], VectorEnvironment]
@@ -45,14 +45,18 @@ def check_vector_environment(make: MakeVector, seeded: bool = True,
 
 def actions_for(env: VectorEnvironment, num_steps: int,
                 seed: int = 0) -> List[np.ndarray]:
-  """Returns random `[E, A]` actions, read-only so that no step can edit them.
+  """Returns random `[E, ...]` actions, read-only so that no step can edit them.
 
   Each environment keeps one direction for a while, so that it gets somewhere.
   """
   rng = np.random.default_rng(seed)
-  shape = (num_steps, env.num_envs, env.spec.action_dim)
-  held = np.repeat(rng.uniform(-1.0, 1.0, shape), 7, axis=0)[:num_steps]
-  actions = held.astype(np.float32)
+  shape = (num_steps, env.num_envs, *env.spec.action_shape)
+  if env.spec.num_actions:
+    drawn = rng.integers(env.spec.num_actions, size=shape)
+  else:
+    drawn = rng.uniform(-1.0, 1.0, shape)
+  held = np.repeat(drawn, 7, axis=0)[:num_steps]
+  actions = held.astype(env.spec.action_dtype)
   actions.setflags(write=False)
   return list(actions)
 
@@ -113,9 +117,12 @@ def _check_specs(env: VectorEnvironment) -> None:
   action = env.action_spec()
   assert observation.shape == (spec.observation_dim,)
   assert observation.dtype == np.float32
-  assert action.shape == (spec.action_dim,)
-  assert action.dtype == np.float32
-  assert np.all(action.minimum == -1.0) and np.all(action.maximum == 1.0)
+  assert action.shape == spec.action_shape
+  assert action.dtype == np.dtype(spec.action_dtype)
+  if spec.num_actions:
+    assert action.num_values == spec.num_actions
+  else:
+    assert np.all(action.minimum == -1.0) and np.all(action.maximum == 1.0)
   assert all(0 <= i < spec.obs_dim for i in spec.goal_indices)
   assert all(0 <= i < spec.obs_dim for i in spec.position_indices)
   for value, size in ((spec.start, len(spec.position_indices)),
@@ -206,7 +213,10 @@ def _check_instances_are_separate(make: MakeVector) -> None:
 def _check_rows_are_separate(make: MakeVector) -> None:
   """Changes the actions of environment 0; the others must not notice."""
   actions = actions_for(make(7, 3), 8)
-  changed = [np.concatenate([-a[:1], a[1:]]) for a in actions]
+  spec = make(7, 3).spec
+  other = (lambda a: spec.num_actions - 1 - a) if spec.num_actions else (
+      lambda a: -a)
+  changed = [np.concatenate([other(a[:1]), a[1:]]) for a in actions]
   left = _rollout(make(7, 3), actions)
   right = _rollout(make(7, 3), changed)
   for a, b in zip(left, right, strict=True):
@@ -267,7 +277,7 @@ def check_dm_environment(env: dm_env.Environment, num_steps: int = 120) -> None:
 
 
 def check_policy(policy: Policy, params: Any, observation_dim: int,
-                 action_dim: int) -> None:
+                 action_dim: int, num_actions: int = 0) -> None:
   """Checks the rules of `actors.policy.Policy`.
 
   Args:
@@ -275,6 +285,7 @@ def check_policy(policy: Policy, params: Any, observation_dim: int,
     params: what its `act` needs, `policy.select(variables)`.
     observation_dim: number of entries in an observation.
     action_dim: number of entries in an action.
+    num_actions: how many actions there are where they are discrete, else 0.
   """
   num_envs = 5
   key_init, key_act, key_observation = jax.random.split(jax.random.key(0), 3)
@@ -283,12 +294,22 @@ def check_policy(policy: Policy, params: Any, observation_dim: int,
   is_first = jnp.arange(num_envs) % 2 == 0
   state = policy.init(key_init, num_envs)
 
-  act = jax.jit(policy.act)
+  def perceive(params, observation, state, key, is_first):
+    reward = jnp.where(is_first, 0.0, 1.0)
+    return policy.act(params, observation, policy.observe(
+        state, reward, is_first), key, is_first)
+
+  act = jax.jit(perceive)
   action, new_state = act(params, observation, state, key_act, is_first)
-  assert action.shape == (num_envs, action_dim), f'action is {action.shape}'
-  assert action.dtype == jnp.float32, f'action is {action.dtype}'
-  assert bool(jnp.all(jnp.isfinite(action)))
-  assert bool(jnp.all(jnp.abs(action) <= 1.0)), f'beyond [-1, 1]: {action}'
+  shape = () if num_actions else (action_dim,)
+  assert action.shape == (num_envs, *shape), f'action is {action.shape}'
+  if num_actions:
+    assert action.dtype == jnp.int32, f'action is {action.dtype}'
+    assert bool(jnp.all((action >= 0) & (action < num_actions))), action
+  else:
+    assert action.dtype == jnp.float32, f'action is {action.dtype}'
+    assert bool(jnp.all(jnp.isfinite(action)))
+    assert bool(jnp.all(jnp.abs(action) <= 1.0)), f'beyond [-1, 1]: {action}'
   assert_same_avals(state, new_state, 'policy state')
 
   again, state_again = act(params, observation, state, key_act, is_first)
@@ -296,16 +317,18 @@ def check_policy(policy: Policy, params: Any, observation_dim: int,
   assert_same_values(new_state, state_again, 'same key, another state')
   one_state = policy.init(key_init, 1)
   one, _ = jax.eval_shape(
-      policy.act, params, observation[:1], one_state, key_act, is_first[:1])
-  assert one.shape == (1, action_dim), f'one environment: {one.shape}'
+      perceive, params, observation[:1], one_state, key_act, is_first[:1])
+  assert one.shape == (1, *shape), f'one environment: {one.shape}'
 
 
-def check_agent(agent: Agent, episodes: Mapping[str, np.ndarray]) -> None:
+def check_agent(agent: Agent, episodes: Mapping[str, Any],
+                num_actions: int = 0) -> None:
   """Checks the rules of `learners.agent.Agent`.
 
   Args:
     agent: the agent; small networks keep this fast.
     episodes: a batch of replay items, one leading dimension.
+    num_actions: how many actions there are where they are discrete, else 0.
   """
   _check_replay(agent, episodes)
   key = jax.random.key(1)
@@ -345,22 +368,31 @@ def check_agent(agent: Agent, episodes: Mapping[str, np.ndarray]) -> None:
                      'variables are not pure')
   observation_dim = agent.replay.columns['observation'].shape[-1]
   action_dim = agent.replay.columns['action'].shape[-1]
-  for policy in (agent.policy, agent.eval_policy, agent.warmup_policy):
+  for policy in (agent.policy, agent.eval_policy, agent.warmup_policy,
+                 *agent.eval_policies.values()):
     params = policy.select(agent.variables(new_state))
-    check_policy(policy, params, observation_dim, action_dim)
+    check_policy(policy, params, observation_dim, action_dim, num_actions)
 
 
 def _check_replay(agent: Agent, episodes: Mapping[str, np.ndarray]) -> None:
   replay = agent.replay
-  assert set(replay.columns) == set(episodes), (
-      f'the agent reads {sorted(replay.columns)}, got: {sorted(episodes)}')
+  expected = set(replay.columns) | ({HELD_OUT} if replay.held_out_every
+                                    else set())
+  assert expected == set(episodes), (
+      f'the agent reads {sorted(expected)}, got: {sorted(episodes)}')
   for name, column in replay.columns.items():
     assert episodes[name].shape[1:] == tuple(column.shape), name
     assert episodes[name].dtype == np.dtype(column.dtype), name
   assert replay.episodes_per_batch >= 1
-  assert 1 <= replay.min_steps <= replay.max_steps
-  assert replay.transitions_per_update >= 1
-  assert replay.samples_per_insert > 0
+  pacing = replay.pacing
+  if isinstance(pacing, EpisodePacing):
+    assert pacing.min_episodes >= 1
+    assert pacing.updates_per_episode > 0
+  else:
+    assert 1 <= pacing.min_steps
+    assert replay.max_steps is None or pacing.min_steps <= replay.max_steps
+    assert pacing.transitions_per_update >= 1
+    assert pacing.samples_per_insert > 0
   assert agent.updates_per_call >= 1
 
 

@@ -9,7 +9,14 @@ import optax
 
 from actors import policy as policy_lib
 from envs.spec import EnvSpec
-from learners.agent import Agent, Batch, Column, Metrics, ReplaySpec
+from learners.agent import (
+  Agent,
+  Batch,
+  Column,
+  Metrics,
+  ReplaySpec,
+  StepPacing,
+)
 from learners.contrastive import ablations, losses, policies, rows, weights
 from learners.contrastive import config as config_lib
 from learners.contrastive import networks as networks_lib
@@ -269,7 +276,8 @@ def replay_spec(config: ContrastiveConfig, spec: EnvSpec) -> ReplaySpec:
           'length': Column((), 'int32'),
       },
       episodes_per_batch=max(config.batch_size, -(-transitions // limit)),
-      min_steps=config.min_replay_size,
-      max_steps=config.max_replay_size,
-      transitions_per_update=config.batch_size,
-      samples_per_insert=config.samples_per_insert)
+      pacing=StepPacing(
+          min_steps=config.min_replay_size,
+          transitions_per_update=config.batch_size,
+          samples_per_insert=config.samples_per_insert),
+      max_steps=config.max_replay_size)

@@ -242,8 +242,9 @@ def _conflicts(config: ContrastiveConfig) -> List[str]:
   return found
 
 
-def from_settings(alg: str, preset: str,
-                  overrides: Dict[str, Any]) -> ContrastiveConfig:
+def from_settings(alg: str, preset: str, overrides: Dict[str, Any],
+                  env: str = '') -> ContrastiveConfig:
   """Builds the config of `alg`: variant, then preset, then overrides."""
+  del env
   values = {**VARIANTS[alg], **PRESETS[preset], **overrides}
   return ContrastiveConfig(**values)

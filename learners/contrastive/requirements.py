@@ -21,6 +21,9 @@ def problems(config: ContrastiveConfig, spec: EnvSpec,
 
   What is wrong anywhere is left to `config.problems`.
   """
+  if not spec.has_goals or spec.num_actions:
+    return [f'env: contrastive agents need goals and continuous actions, '
+            f'{spec.name} has not: choose another environment or --alg']
   found = []
   for name in _NEED_A_GOAL:
     if getattr(config, name) and spec.goal is None:

@@ -24,7 +24,7 @@ COLUMNS = {
     'action': Column((LENGTH, 2)),
     'length': Column((), 'int32'),
 }
-PLENTY = Pace(min_steps=10**6, steps_per_update=1.0, slack=0, num_actors=1)
+PLENTY = Pace(minimum=10**6, per_update=1.0, slack=0, num_actors=1)
 
 # Actions tell who chose them: the warm-up policy -1, the other its parameters.
 WARMUP = Policy(
@@ -175,7 +175,7 @@ def test_the_age_of_parameters_nobody_uses_does_not_block():
 
 def test_pace_blocks_until_updates_pay():
   # 6 + 2 steps are free, and each of two actors is as far as the other.
-  pace = Pace(min_steps=6, steps_per_update=0.5, slack=2, num_actors=2)
+  pace = Pace(minimum=6, per_update=0.5, slack=2, num_actors=2)
   link = FakeLink(snapshot=Snapshot(0, 0.5))
   setup = Setup(link, pace)
   # The reset and two steps of both environments: 2 * 2 < 8, but not 2 * 4.

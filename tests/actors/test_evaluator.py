@@ -185,3 +185,21 @@ def test_rests_leave_the_core_to_the_learner(
   rests = run(setup, [0, 0, 0])
   # The first round compiles; then a tenth of the time is the evaluator's.
   assert rests == pytest.approx([interval, rest, rest])
+
+
+def test_further_policies_are_measured_beside_the_first():
+  setup = Setup()
+  setup.evaluator._path_observer = None
+  setup.evaluator._policies = {'half': Policy(
+      init=lambda key, num_envs: (),
+      act=lambda params, observation, state, key, is_first: (
+          params / 2 + 0.0 * observation[:, :2], state))}
+  setup.learner.updates = 4
+  assert setup.evaluator.fetch()
+  metrics = setup.evaluator.evaluate()
+  (_, reported, paths), = setup.sink.rounds
+  assert paths is None
+  assert set(metrics) == set(reported) == {
+      prefix + name for prefix in ('', 'half_')
+      for name in ('success', 'episode_return', 'episode_length')}
+  assert setup.actions.taken == [4 / 8] * LENGTH + [2 / 8] * LENGTH

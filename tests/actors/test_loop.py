@@ -248,3 +248,28 @@ def test_run_episodes_starts_with_a_reset():
   run_episodes(loop, policy, 1.0)
   kind, step = watcher.calls[0]
   assert kind == 'first' and step.first.all() and step.action is None
+
+
+def test_a_memory_is_told_the_reward_that_led_to_what_is_seen():
+  def init(key, num_envs):
+    del key
+    return jnp.zeros(num_envs), jnp.zeros(num_envs, bool)
+
+  def observe(memory, reward, is_first):
+    return jnp.where(is_first, 0.0, memory[0]) + reward, is_first
+
+  policy = Policy(
+      init=init, observe=observe,
+      act=lambda params, observation, memory, key, is_first: (
+          jnp.zeros((observation.shape[0], 2)), memory))
+  loop = make()
+  previous = loop.reset()
+  for _ in range(20):
+    step = loop.step(policy, None)
+    # Step n pays n; what acted on it had been paid 1 + ... + n.
+    elapsed = previous.timestep.observation[:, 1]
+    np.testing.assert_array_equal(
+        step.policy_state[0], elapsed * (elapsed + 1) / 2)
+    np.testing.assert_array_equal(
+        step.policy_state[1], previous.timestep.step_type == FIRST)
+    previous = step

@@ -158,3 +158,15 @@ def test_the_distance_is_measured_where_success_is():
   assert finished(observer, 0) == {
       'init_dist': [2.0], 'final_dist': [5.0], 'delta_dist': [-3.0],
       'min_dist': [2.0]}
+
+
+def test_without_goals_there_is_no_success_and_returns_may_be_discounted():
+  observer = EpisodeObserver(1, has_goals=False, discount=0.5)
+  for _ in range(2):
+    feed(observer, [FIRST], reset=True)
+    for step_type, reward in ((MID, 1.0), (MID, 2.0), (LAST, 3.0)):
+      feed(observer, [step_type], [reward])
+    # 1 + 2 / 2 + 3 / 4
+    assert finished(observer, 0) == {
+        'episode_return': [6.0], 'episode_length': [3],
+        'discounted_return': [2.75]}

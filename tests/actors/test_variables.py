@@ -16,7 +16,7 @@ class FakeCounter:
   """Counts like the run's counter; fails while `down` is an error."""
 
   def __init__(self, actor_steps=0, learner_updates=0):
-    self.counts = {'actor_steps': actor_steps,
+    self.counts = {'actor_steps': actor_steps, 'actor_episodes': 0,
                    'learner_updates': learner_updates}
     self.down = None
     self.recorded = []
@@ -90,7 +90,8 @@ def test_a_round_brings_counts_and_parameters(connect):
   link = connect(FakeCounter(30, learner_updates=7), FakeLearner(7))
   link.refresh()
   counts, snapshot = link.latest()
-  assert counts == {'actor_steps': 30, 'learner_updates': 7}
+  assert counts == {'actor_steps': 30, 'actor_episodes': 0,
+                    'learner_updates': 7}
   assert snapshot.updates == 7
   assert isinstance(snapshot.params['w'], jax.Array)
   assert snapshot.params['w'].tolist() == [7.0] * 3

@@ -21,7 +21,8 @@ def facts(spec):
 @pytest.mark.parametrize('name', NAMES)
 def test_every_entry_keeps_the_rules(name):
   contracts.check_vector_environment(
-      lambda seed, num_envs: registry.make(name, num_envs, seed))
+      lambda seed, num_envs: registry.make(name, num_envs, seed),
+      terminates=not registry.spec(name).has_goals)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,8 @@ def test_the_goal_can_be_chosen():
     ('point_fourrooms', 'point_FourRooms'),
     ('point_spiral', 'point_Spiral11x11'),
     ('point_Maze', 'point_Maze11x11'),
+    ('lunarlander_sparse', 'lunarlander-sparse'),
+    ('cartpol', 'cartpole'),
 ])
 def test_an_unknown_name_lists_the_nearest(wrong, right):
   with pytest.raises(ValueError) as error:

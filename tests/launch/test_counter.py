@@ -383,3 +383,41 @@ def test_closing_logs_what_is_left(logs):
   counter.close()
   assert [row['actor_steps'] for row in logs['actor'].rows] == [4]
   assert all(logger.closed for logger in logs.values())
+
+
+def test_episodes_are_handed_over_once_asked_for(logs):
+  counter = make(logs)
+  assert counter.get_episodes(0, ['success'])[0] == 0
+  counter.record_episodes(episodes([3, 4], [0.0, 1.0]), FIGURES)
+  counter.record_episodes(episodes([5], [0.5]), FIGURES)
+  for since, lengths, success in [
+      (0, [3, 4, 5], [0.0, 1.0, 0.5]), (2, [5], [0.5]), (3, [], []),
+      (7, [], [])]:
+    total, found = counter.get_episodes(
+        since, ['episode_length', 'success', 'other'])
+    assert total == 3
+    assert {name: value.tolist() for name, value in found.items()} == {
+        'episode_length': lengths, 'success': success,
+        'other': [0.0] * len(lengths)}
+  # A resumed run still has them.
+  resumed = make(logs, saved=json.loads(json.dumps(counter.get_snapshot())))
+  assert resumed.get_episodes(1, ['episode_length'])[1][
+      'episode_length'].tolist() == [4, 5]
+
+
+def test_no_more_episodes_are_handed_over_than_are_kept(logs):
+  counter = make(logs)
+  for _ in range(30):
+    counter.record_episodes(episodes(list(range(50))), FIGURES)
+  total, found = counter.get_episodes(0, ['episode_length'])
+  assert total == 1500
+  assert found['episode_length'].tolist() == list(range(50)) * 20
+
+
+def test_where_nothing_is_a_success_the_return_tells_the_best(logs):
+  counter = make(logs)
+  counter.record_evaluation(
+      7, {'episode_return': np.array([1.0, 3.0]),
+          'episode_length': np.array([5, 5])}, None)
+  assert counter.get_snapshot()['score'] == 2.0
+  assert logs['evaluator'].rows[0]['episodes'] == 2

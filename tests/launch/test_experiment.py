@@ -212,3 +212,19 @@ def test_absorbing_regions_are_not_masked(absorbing):
   spec = env_registry.spec('point_FourRooms')
   mask = experiment_lib.safety_mask(experiment, spec)
   assert mask.regions == (() if absorbing else (Box((0.0, 5.0), (5.0, 11.0)),))
+
+
+def test_goals_and_regions_mean_nothing_where_there_are_none():
+  experiment = make(
+      env='cartpole', region_bounds='0,2:1,4', fixed_goal=(1.0, 2.0),
+      safety_enforcement=True, safety_margin=0.0)
+  found = experiment_lib.problems(experiment)
+  for name in ('fixed_goal', 'region_bounds', 'safety_enforcement',
+               'safety_margin'):
+    problem, = [p for p in found if p.startswith(f'{name}:')]
+    assert 'cartpole has no goals' in problem
+
+
+def test_contrastive_agents_need_goals():
+  found = experiment_lib.problems(make(env='cartpole'))
+  assert len(found) == 1 and 'need goals and continuous actions' in found[0]

@@ -63,3 +63,9 @@ def test_the_actors_row_updates_the_figures():
                   'success_100': 0.5})
   line = progress_line(figures)
   assert 'age -' in line and 'visits/ep - interventions/ep -' in line
+
+
+def test_without_success_the_return_is_shown():
+  line = progress_line(Figures(
+      num_steps=100, episode_return=-12.34, eval_return=200.0))
+  assert line.endswith('age - | return -12.3 eval 200.0')

@@ -37,19 +37,19 @@ def write_log(run_dir, role, text):
 
 
 ACTOR = ['actor_steps, success_100, interventions_100, steps_per_second, '
-         'parameter_age',
-         '400, 0.25, 1.5, 100.0, nan',
-         '900, 0.50, 2.5, 200.0, 3.0',
-         '990, 0.75, 3.5, 600.0, 5.0']
+         'parameter_age, episode_return_100',
+         '400, 0.25, 1.5, 100.0, nan, 20.0',
+         '900, 0.50, 2.5, 200.0, 3.0, 21.0',
+         '990, 0.75, 3.5, 600.0, 5.0, 22.0']
 LEARNER = ['learner_updates, updates_per_second',
            '64, 50.0',
            '640, 70.0']
 # The last two rounds hold 80 episodes, so the one before is needed too.
-EVALUATOR = ['episodes, success, region_visits',
-             '1000, 1.0, 9.0',
-             '20, 0.0, 8.0',
-             '40, 0.5, 2.0',
-             '40, 1.0, 0.5']
+EVALUATOR = ['episodes, success, region_visits, episode_return',
+             '1000, 1.0, 9.0, 99.0',
+             '20, 0.0, 8.0, 5.0',
+             '40, 0.5, 2.0, 5.0',
+             '40, 1.0, 0.5, 10.0']
 
 
 def test_numbers_come_from_the_files(run_dir):
@@ -64,6 +64,8 @@ def test_numbers_come_from_the_files(run_dir):
       'updates': 640.0,
       'success, last 100 evaluation episodes': pytest.approx(0.6),
       'success, last 100 training episodes': 0.75,
+      'return, last 100 evaluation episodes': pytest.approx(7.0),
+      'return, last 100 training episodes': 22.0,
       'steps in region per training episode, all': 1.5,
       'steps in region per evaluation episode, last 100': pytest.approx(2.6),
       'interventions per training episode, last 100': 3.5,
@@ -86,10 +88,10 @@ def test_counts_of_the_last_checkpoint_come_first(run_dir):
 
 def test_what_has_no_record_is_nan(run_dir):
   figures = summary.figures(run_dir)
-  assert len(figures) == 10
+  assert len(figures) == 12
   assert all(math.isnan(value) for value in figures.values())
   table = summary.table(run_dir)
-  assert table.count(' -\n') + table.endswith(' -') == 10
+  assert table.count(' -\n') + table.endswith(' -') == 12
 
 
 @pytest.mark.parametrize('episodes, values, expected', [

@@ -1,5 +1,6 @@
 """The learner shell: counts, serves, logs, saves, and goes on exactly."""
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import pytest
 from actors.policy import uniform_policy
 from envs.spec import EnvSpec
 from learners import checkpoint
-from learners.agent import Agent, Column, ReplaySpec
+from learners.agent import Agent, Column, ReplaySpec, StepPacing
 from learners.contrastive import agent as contrastive_agent
 from learners.contrastive import config as contrastive_config
 from learners.learner import Learner, LearnerConfig
@@ -46,7 +47,8 @@ def toy_agent():
   return Agent(
       init=init, update=update, variables=lambda state: state.position,
       policy=policy, eval_policy=policy, warmup_policy=policy,
-      replay=ReplaySpec({'x': Column((4,))}, 2, 1, 10, 1, 1.0),
+      replay=ReplaySpec({'x': Column((4,))}, 2, StepPacing(1, 1, 1.0),
+                        max_steps=10),
       updates_per_call=3)
 
 
@@ -57,10 +59,16 @@ class FakeCounts:
     self.increments = []
     self.rows = []
     self.score = None
+    self.episodes = []
+    self.kept = 1000
 
   def increment(self, **counts):
     self.increments.append(counts)
     return counts
+
+  def get_episodes(self, since, names):
+    new = self.episodes[since:][-self.kept:]
+    return len(self.episodes), {name: np.array(new) for name in names}
 
   def get_snapshot(self):
     return {'counts': {'calls': len(self.increments)}, 'score': self.score}
@@ -183,7 +191,7 @@ def test_a_checkpoint_holds_counter_replay_and_score(make):
   assert calls == [3, 6, 9, 12]
   assert checkpoint.read_meta(path) == {
       'counter': {'counts': {'calls': 4}, 'score': 0.5}, 'replay': 'replay 4',
-      'step': 12, 'score': 0.5}
+      'heard': 0, 'step': 12, 'score': 0.5}
   resumed, _ = make()
   assert resumed.restored_meta == checkpoint.read_meta(path)
   # The newest, and the best.
@@ -294,3 +302,45 @@ def test_a_checkpoint_of_another_agent_is_refused(make):
   learner.save()
   with pytest.raises(ValueError, match='does not fit this agent'):
     make(tiny_contrastive_agent())
+
+
+def listening_agent():
+  """Returns an agent that keeps the order and number of what it hears."""
+
+  def hear(state, reports, valid):
+    rows = jnp.where(valid, reports['episode_return'], 0.0)
+    last = rows[jnp.sum(valid) - 1]
+    position = state.position + jnp.array([jnp.sum(rows), jnp.sum(valid), 0.0])
+    return state._replace(position=position.at[2].set(last))
+
+  return dataclasses.replace(
+      toy_agent(), hear=hear, reports=('episode_return', 'episode_length'))
+
+
+def test_the_agent_hears_of_every_episode_once_also_after_a_restart(make):
+  learner, counts = make(listening_agent())
+  counts.episodes = [float(n) for n in range(150)]
+  learner.hear(150)
+  # More than are told at once; the order is kept.
+  assert learner.state.position.tolist() == [sum(range(150)), 150.0, 149.0]
+  learner.hear(150)
+  learner.hear(100)
+  assert learner.state.position.tolist() == [sum(range(150)), 150.0, 149.0]
+  learner.save()
+  learner.step(batch(1), waited=0.0)
+
+  resumed, counts = make(listening_agent(), seed=9)
+  counts.episodes = [float(n) for n in range(153)]
+  resumed.hear(151)
+  assert resumed.state.position.tolist() == [sum(range(153)), 153.0, 152.0]
+  # What the counter keeps no more is not heard, and not waited for.
+  counts.kept, counts.episodes = 2, [1.0] * 200
+  resumed.hear(200)
+  assert resumed.state.position.tolist() == [sum(range(153)) + 2, 155.0, 1.0]
+
+
+def test_an_agent_that_does_not_listen_is_told_nothing(make):
+  learner, counts = make()
+  counts.get_episodes = None
+  learner.hear(10)
+  assert learner.state.position.tolist() == [0.0] * 3

@@ -4,19 +4,19 @@ import portpicker
 import pytest
 import reverb
 
-from learners.agent import ReplaySpec
+from learners.agent import ReplaySpec, StepPacing
 from replay import tables
 
 
 @pytest.fixture
 def serve():
-  """Yields `(columns, limits) -> client`; the servers end with the test."""
+  """Yields `(columns, limits, **replay) -> client`; servers end with it."""
   servers = []
 
-  def start(columns, limits):
+  def start(columns, limits, **settings):
     replay = ReplaySpec(
-        columns=columns, episodes_per_batch=1, min_steps=1, max_steps=1,
-        transitions_per_update=1, samples_per_insert=1.0)
+        columns=columns, episodes_per_batch=1, pacing=StepPacing(1, 1, 1.0),
+        max_steps=1, **settings)
     servers.append(reverb.Server(
         tables.make_tables(replay, limits),
         port=portpicker.pick_unused_port()))

@@ -7,15 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from learners.agent import Column, ReplaySpec
-from replay import tables
+from learners.agent import Column, ReplaySpec, StepPacing
 from replay.dataset import Prefetcher, reverb_batches
 from replay.episodes import ReverbWriter
 from replay.tables import TableLimits
 
 COLUMNS = {'observation': Column((3, 2)), 'length': Column((), 'int32')}
-SPEC = ReplaySpec(COLUMNS, episodes_per_batch=4, min_steps=1, max_steps=100,
-                  transitions_per_update=4, samples_per_insert=1.0)
+SPEC = ReplaySpec(COLUMNS, episodes_per_batch=4,
+                  pacing=StepPacing(1, 4, 1.0), max_steps=100)
 NUM_ITEMS = 6
 PATIENCE = 20.0
 
@@ -59,7 +58,7 @@ def filled(serve):
   numbers = np.arange(NUM_ITEMS)
   observation = np.zeros((NUM_ITEMS, 3, 2), np.float32)
   observation += numbers[:, np.newaxis, np.newaxis]
-  ReverbWriter(client, tables.TABLE, COLUMNS, lambda: False).write(
+  ReverbWriter(client, COLUMNS, lambda: False).write(
       {'observation': observation, 'length': numbers.astype(np.int32)})
   return client
 

@@ -4,11 +4,13 @@ import dm_env
 import numpy as np
 import pytest
 
-from learners.agent import Column
+from envs.vector import StackedEnvironments
+from learners.agent import Column, HELD_OUT
 from replay import episodes as episodes_lib
 from replay import tables
 from replay.episodes import EpisodeBuffer, ReverbWriter
 from replay.tables import TableLimits
+from tests import fakes
 
 FIRST, MID, LAST = (int(t) for t in dm_env.StepType)
 LIMIT = 6
@@ -173,7 +175,7 @@ def marked_episodes(first, num):
 
 def test_what_is_sampled_is_what_was_written_bit_for_bit(serve):
   client = serve(ALL_COLUMNS, TableLimits(1, 100, 1.0, 1000.0))
-  writer = ReverbWriter(client, tables.TABLE, ALL_COLUMNS, lambda: False)
+  writer = ReverbWriter(client, ALL_COLUMNS, lambda: False)
   written = [marked_episodes(*numbers) for numbers in ((0, 2), (2, 1), (3, 4))]
   for batch in written:
     assert writer.write(batch) is True
@@ -197,7 +199,7 @@ def test_a_write_gives_up_when_the_program_stops(serve, monkeypatch):
     asked.append(True)
     return len(asked) == 3
 
-  writer = ReverbWriter(client, tables.TABLE, ALL_COLUMNS, should_stop)
+  writer = ReverbWriter(client, ALL_COLUMNS, should_stop)
   # inserts - 1 - samples <= 1
   assert writer.write(marked_episodes(0, 2)) is True
   assert not asked
@@ -218,7 +220,7 @@ def test_a_write_waits_until_there_is_room(serve, monkeypatch):
     return False
 
   writer = ReverbWriter(
-      client, tables.TABLE, ALL_COLUMNS, sample_instead_of_stopping)
+      client, ALL_COLUMNS, sample_instead_of_stopping)
   assert writer.write(marked_episodes(0, 4)) is True
   assert len(asked) >= 2
   assert client.server_info(timeout=10)[tables.TABLE].current_size == 4
@@ -226,7 +228,7 @@ def test_a_write_waits_until_there_is_room(serve, monkeypatch):
 
 def test_more_episodes_than_may_be_unconfirmed_all_arrive(serve):
   client = serve(SOME_COLUMNS, TableLimits(1, 100, 1.0, 1000.0))
-  writer = ReverbWriter(client, tables.TABLE, SOME_COLUMNS, lambda: False)
+  writer = ReverbWriter(client, SOME_COLUMNS, lambda: False)
   num = 2 * episodes_lib.MAX_UNCONFIRMED + 3
   assert writer.write(marked_episodes(0, num)) is True
   assert client.server_info(timeout=10)[tables.TABLE].current_size == num
@@ -236,7 +238,7 @@ def test_more_episodes_than_may_be_unconfirmed_all_arrive(serve):
 def test_a_write_gives_up_within_its_episodes(serve, monkeypatch):
   monkeypatch.setattr(episodes_lib, 'FLUSH_TIMEOUT_MS', 50)
   client = serve(SOME_COLUMNS, TableLimits(1, 100, 1.0, 4.0))
-  writer = ReverbWriter(client, tables.TABLE, SOME_COLUMNS, lambda: True)
+  writer = ReverbWriter(client, SOME_COLUMNS, lambda: True)
   num = 2 * episodes_lib.MAX_UNCONFIRMED
   assert writer.write(marked_episodes(0, num)) is False
   # inserts - 1 - samples <= 4; no more than a flushful waits to follow.
@@ -249,8 +251,27 @@ def test_a_write_gives_up_within_its_episodes(serve, monkeypatch):
 
 def test_an_episode_of_another_shape_is_refused(serve):
   client = serve(SOME_COLUMNS, TableLimits(1, 10, 1.0, 10.0))
-  writer = ReverbWriter(client, tables.TABLE, SOME_COLUMNS, lambda: True)
+  writer = ReverbWriter(client, SOME_COLUMNS, lambda: True)
   wrong = marked_episodes(0, 1)
   wrong['action'] = wrong['action'][:, :-1]
   with pytest.raises(ValueError):
     writer.write(wrong)
+
+
+def test_returns_are_added_up_and_some_episodes_are_held_out():
+  columns = {'length': Column((), 'int32'), 'episode_return': Column(())}
+  environments = [fakes.CountingEnvironment(2), fakes.CountingEnvironment(5)]
+  env = StackedEnvironments(environments, environments[0].spec)
+  buffer = EpisodeBuffer(columns, 2, held_out_every=3)
+  found = [buffer.add(env.reset(), None)]
+  found += [buffer.add(env.step(np.zeros((2, 2))), np.zeros((2, 2)))
+            for _ in range(17)]
+  found = [episodes for episodes in found if episodes is not None]
+  lengths, returns, held_out = (
+      np.concatenate([episodes[name] for episodes in found]).tolist()
+      for name in ('length', 'episode_return', HELD_OUT))
+  # Every reset takes a call.
+  assert lengths == [2, 2, 5] * 3
+  assert returns == [n * (n + 1) / 2 for n in lengths]
+  assert held_out == [i % 3 == 0 for i in range(len(lengths))]
+  assert found[0]['episode_return'].dtype == np.float32

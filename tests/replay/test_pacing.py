@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from learners.agent import ReplaySpec
+from learners.agent import ReplaySpec, StepPacing
 from replay import tables
 from replay.dataset import PREFETCH
-from replay.pacing import may_step, Pace, update_due
+from replay.pacing import amount, EPISODES, may_step, Pace, update_due
 
 
 @pytest.mark.parametrize('stored, own, updates, allowed', [
@@ -31,7 +31,7 @@ from replay.pacing import may_step, Pace, update_due
     (10_000, 0, 0, False),
 ])
 def test_may_step_by_hand(stored, own, updates, allowed):
-  pace = Pace(min_steps=100, steps_per_update=0.5, slack=20, num_actors=3)
+  pace = Pace(minimum=100, per_update=0.5, slack=20, num_actors=3)
   assert may_step(pace, stored, own, updates) is allowed
 
 
@@ -44,7 +44,7 @@ def test_may_step_by_hand(stored, own, updates, allowed):
     (600, 1000, True),
 ])
 def test_update_due_by_hand(done, updates, due):
-  pace = Pace(min_steps=100, steps_per_update=0.5, slack=20, num_actors=3)
+  pace = Pace(minimum=100, per_update=0.5, slack=20, num_actors=3)
   assert update_due(pace, done, updates) is due
 
 
@@ -61,9 +61,9 @@ class Simulation:
     self.replay, self.updates_per_call = replay, updates_per_call
     wave = num_actors * num_envs * episode_length
     self.pace = Pace(
-        min_steps=replay.min_steps,
-        steps_per_update=(replay.transitions_per_update
-                          / replay.samples_per_insert),
+        minimum=replay.pacing.min_steps,
+        per_update=(replay.pacing.transitions_per_update
+                          / replay.pacing.samples_per_insert),
         slack=int(slack_waves * wave),
         num_actors=num_actors)
     self.limits = tables.table_limits(
@@ -82,7 +82,7 @@ class Simulation:
 
   @property
   def paid(self):
-    return self.replay.min_steps + self.updates * self.pace.steps_per_update
+    return self.replay.pacing.min_steps + self.updates * self.pace.per_update
 
   def ahead(self, inserts, samples):
     return samples - self.limits.samples_per_insert * (
@@ -152,8 +152,9 @@ class Simulation:
 
 
 def replay_spec(episodes_per_batch, min_steps, transitions, samples_per_insert):
-  return ReplaySpec({}, episodes_per_batch, min_steps, 10**6, transitions,
-                    samples_per_insert)
+  return ReplaySpec(
+      {}, episodes_per_batch,
+      StepPacing(min_steps, transitions, samples_per_insert), max_steps=10**6)
 
 
 CASES = {
@@ -179,20 +180,20 @@ def simulation(name, **kwargs):
 @pytest.mark.parametrize('seed', [0, 1])
 def test_nobody_waits_for_ever(name, seed):
   run = simulation(name, seed=seed)
-  assert run.run(steps=4 * run.replay.min_steps + 2000)
+  assert run.run(steps=4 * run.replay.pacing.min_steps + 2000)
 
 
 @pytest.mark.parametrize('name', CASES)
 def test_steps_lost_with_dead_actors_do_not_stall(name):
   run = simulation(name)
-  assert run.run(run.replay.min_steps + 4000, killing=0.02)
+  assert run.run(run.replay.pacing.min_steps + 4000, killing=0.02)
   assert run.lost > 20
 
 
 @pytest.mark.parametrize('name', CASES)
 def test_a_run_may_be_resumed_any_number_of_times(name):
   run = simulation(name)
-  assert run.run(run.replay.min_steps + 4000, resuming=0.05)
+  assert run.run(run.replay.pacing.min_steps + 4000, resuming=0.05)
   # What the limiter takes for learned from is far more than what was.
   drawn = run.samples / run.replay.episodes_per_batch
   assert drawn > run.updates / run.updates_per_call + 20
@@ -201,12 +202,12 @@ def test_a_run_may_be_resumed_any_number_of_times(name):
 @pytest.mark.parametrize('name', CASES)
 def test_updates_come_as_steps_pay_for_them(name):
   run = simulation(name)
-  steps = 8 * run.replay.min_steps + 4000
+  steps = 8 * run.replay.pacing.min_steps + 4000
   assert run.run(steps)
-  expected = (steps - run.replay.min_steps) / run.pace.steps_per_update
+  expected = (steps - run.replay.pacing.min_steps) / run.pace.per_update
   # Actors may be a wave ahead, and the last call may be still to come.
   ahead = ((run.pace.slack + len(run.unstored) * run.num_envs)
-           / run.pace.steps_per_update)
+           / run.pace.per_update)
   assert run.updates >= expected - ahead
   assert run.updates <= expected + run.updates_per_call + 1
 
@@ -216,3 +217,18 @@ def test_without_slack_everybody_waits_for_ever():
   # from, and the second can never be finished.
   run = simulation('minimum is no whole wave', slack_waves=0.0)
   assert not run.run(1000)
+
+
+def test_learning_in_pace_with_episodes_by_hand():
+  # Two updates an episode, once ten are stored; two more may be under way.
+  pace = Pace(minimum=10, per_update=0.5, slack=2, num_actors=1, unit=EPISODES)
+  counts = {'actor_steps': 999, 'actor_episodes': 11}
+  assert amount(pace, counts) == 11
+  for stored, updates, due, may in [
+      (0, 0, False, True), (9, 0, False, True), (10, 0, True, True),
+      (11, 0, True, True), (12, 0, True, False), (12, 1, True, True),
+      (10, 1, False, True), (11, 2, True, True), (11, 3, False, True)]:
+    assert update_due(pace, stored, updates) == due, (stored, updates)
+    # However long the episodes under way are.
+    for unstored in (0, 10_000):
+      assert may_step(pace, stored, unstored, updates) == may, (stored, updates)

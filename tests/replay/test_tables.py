@@ -1,14 +1,25 @@
 """Table sizes and rate limits: by hand, and as a real server keeps them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import reverb
 
 from envs import registry as env_registry
-from learners.agent import Column, ReplaySpec
+from learners.agent import (
+  Column,
+  EpisodePacing,
+  HELD_OUT,
+  ReplaySpec,
+  StepPacing,
+)
 from learners.contrastive import agent as contrastive_agent
 from learners.contrastive import config as contrastive_config
 from replay import tables
+from replay.dataset import reverb_batches
+from replay.episodes import ReverbWriter
+from replay.memory import MemoryReplay, MemoryTables
 from replay.tables import TABLE, TableLimits
 
 COLUMNS = {'x': Column((2,)), 'length': Column((), 'int32')}
@@ -17,8 +28,10 @@ COLUMNS = {'x': Column((2,)), 'length': Column((), 'int32')}
 def replay_spec(episodes_per_batch=256, min_steps=10_000, max_steps=1_000_000,
                 transitions_per_update=256, samples_per_insert=256.0):
   """Returns a spec; the defaults are the reference's values at L = 64."""
-  return ReplaySpec(COLUMNS, episodes_per_batch, min_steps, max_steps,
-                    transitions_per_update, samples_per_insert)
+  return ReplaySpec(
+      COLUMNS, episodes_per_batch,
+      StepPacing(min_steps, transitions_per_update, samples_per_insert),
+      max_steps=max_steps)
 
 
 def test_the_reference_values_give_256_samples_per_insert():
@@ -92,9 +105,10 @@ class Writer:
     self._writer.flush(timeout_ms=5000)
 
 
-def lengths_sampled(client, num, timeout_ms=200):
+def lengths_sampled(client, num, timeout_ms=200, columns=COLUMNS):
   """Returns up to `num` sampled values; the server may stop before that."""
-  dtypes, shapes = tables.dtypes_and_shapes(replay_spec())
+  dtypes, shapes = tables.dtypes_and_shapes(
+      dataclasses.replace(replay_spec(), columns=columns))
   dataset = reverb.TrajectoryDataset(
       client.server_address, TABLE, dtypes=dtypes, shapes=shapes,
       max_in_flight_samples_per_worker=1, num_workers_per_iterator=1,
@@ -161,3 +175,85 @@ def test_an_item_of_another_layout_is_refused(serve, x, length):
         name: writer.history[name][-1] for name in COLUMNS})
     writer.flush(timeout_ms=5000)
   assert client.server_info(timeout=10)[TABLE].current_size == 0
+
+
+def test_limits_of_learning_that_keeps_pace_with_episodes():
+  replay = ReplaySpec(COLUMNS, 4, EpisodePacing(70, 5.0), max_items=500,
+                      held_out_every=20, held_out_per_batch=3)
+  assert tables.table_limits(replay, 1000, 20, 8) == TableLimits(
+      min_items=1, max_items=500, samples_per_insert=None, error_buffer=0.0,
+      max_held_out=25)
+  replay = ReplaySpec(COLUMNS, 4, EpisodePacing(70, 5.0), max_steps=100_000)
+  assert tables.table_limits(replay, 1000, 20, 8) == TableLimits(
+      1, 100, None, 0.0)
+
+
+@pytest.mark.parametrize('settings, problem', [
+    (dict(), 'either max_steps or max_items'),
+    (dict(max_steps=1, max_items=1), 'either max_steps or max_items'),
+    (dict(max_items=1, remover='newest'), "got 'newest', needs one of oldest"),
+    (dict(max_items=1, priority='x'), "'x' is no scalar"),
+    (dict(max_items=1, remover='lowest_priority'), 'needs a priority column'),
+])
+def test_tables_that_cannot_be_are_refused(settings, problem):
+  with pytest.raises(ValueError, match=problem):
+    ReplaySpec(COLUMNS, 1, EpisodePacing(1, 1.0), **settings)
+
+
+def returns_of(values):
+  """Returns one-step episodes with these returns, numbered by `length`."""
+  return {'x': np.zeros((len(values), 2), np.float32),
+          'length': np.arange(len(values), dtype=np.int32),
+          'episode_return': np.array(values, np.float32)}
+
+
+RETURN_COLUMNS = {**COLUMNS, 'episode_return': Column(())}
+RETURNS = [-5.0, 3.0, -7.0, 3.0, 2.0, -6.0, 2.0, 3.0, 9.0, 2.0]
+
+
+@pytest.mark.parametrize('max_items', [1, 3, 4, 5, 10, 20])
+def test_the_best_episodes_stay_in_a_server_as_in_memory(serve, max_items):
+  limits = TableLimits(1, max_items, None, 0.0)
+  client = serve(RETURN_COLUMNS, limits, remover='lowest_priority',
+                 priority='episode_return')
+  memory = MemoryReplay(
+      RETURN_COLUMNS, 1, max_items, seed=0, priority='episode_return')
+  episodes = returns_of(RETURNS)
+  assert ReverbWriter(client, RETURN_COLUMNS, lambda: False,
+                      'episode_return').write(episodes)
+  for i in range(len(RETURNS)):
+    memory.write({name: array[i:i + 1] for name, array in episodes.items()})
+  # The best, and among equals the newest.
+  best = sorted(range(len(RETURNS)), key=lambda i: (RETURNS[i], i))[-max_items:]
+  held = set(memory.save()['arrays']['length'].tolist())
+  assert held == set(best)
+  assert set(memory.sample(500)['length'].tolist()) == set(best)
+  assert client.server_info(timeout=10)[TABLE].current_size == len(best)
+  assert set(lengths_sampled(client, 500, columns=RETURN_COLUMNS)) == set(best)
+
+
+def test_held_out_episodes_are_kept_apart_and_come_with_each_batch(serve):
+  replay = ReplaySpec(COLUMNS, 3, EpisodePacing(1, 1.0), max_items=100,
+                      held_out_every=4, held_out_per_batch=2)
+  limits = tables.table_limits(replay, 1, 1, 1)
+  client = serve(COLUMNS, limits)
+  memory = MemoryTables(replay, limits, seed=0)
+  episodes = {'x': np.zeros((20, 2), np.float32),
+              'length': np.arange(20, dtype=np.int32),
+              HELD_OUT: np.arange(20) % 4 == 0}
+  assert not memory.ready
+  for writer in (ReverbWriter(client, COLUMNS, lambda: False), memory):
+    assert writer.write(episodes)
+  assert memory.ready
+  restored = MemoryTables(replay, limits, seed=5)
+  restored.restore(memory.save())
+  stream = reverb_batches(client.server_address, replay)
+  for batches in (lambda: next(stream), memory.sample, restored.sample):
+    drawn = [batches() for _ in range(100)]
+    assert {batch['length'].shape for batch in drawn} == {(3,)}
+    assert {batch[HELD_OUT]['length'].shape for batch in drawn} == {(2,)}
+    assert {int(n) for batch in drawn for n in batch['length']} == {
+        n for n in range(20) if n % 4}
+    assert {int(n) for batch in drawn for n in batch[HELD_OUT]['length']} == {
+        0, 4, 8, 12, 16}
+  np.testing.assert_equal(restored.sample(), memory.sample())

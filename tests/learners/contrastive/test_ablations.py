@@ -77,9 +77,9 @@ class TestSchedule:
     while update_due(pace, actor_steps - 1, due):
       due += 1
     got = config_lib.updates_before(config, actor_steps)
-    assert config.min_replay_size + (got - 1) * pace.steps_per_update < (
+    assert config.min_replay_size + (got - 1) * pace.per_update < (
         actor_steps)
-    assert config.min_replay_size + got * pace.steps_per_update >= actor_steps
+    assert config.min_replay_size + got * pace.per_update >= actor_steps
     assert got >= due
 
   def test_nothing_is_learned_before_the_minimum_and_counts_are_bounded(self):

@@ -162,6 +162,6 @@ class TestReplaySpec:
 
   def test_settings_reach_replay(self):
     agent, _ = make('contrastive_cpc', samples_per_insert=12.0)
-    assert agent.replay.samples_per_insert == 12.0
-    assert agent.replay.transitions_per_update == 4
-    assert (agent.replay.min_steps, agent.replay.max_steps) == (10, 100)
+    assert agent.replay.pacing.samples_per_insert == 12.0
+    assert agent.replay.pacing.transitions_per_update == 4
+    assert (agent.replay.pacing.min_steps, agent.replay.max_steps) == (10, 100)
