@@ -17,9 +17,9 @@ from actors.variables import Link, PatientSource
 from launch import factory
 from launch.counter import Counter
 from launch.experiment import Experiment
-from replay.dataset import Prefetcher, reverb_batches
-from replay.episodes import ReverbWriter
+from replay.dataset import Prefetcher
 from replay.pacing import amount, update_due
+from replay.stream_reverb import PrioritySender
 
 # Seconds one remote call may take.
 CALL_TIMEOUT = 30.0
@@ -94,9 +94,11 @@ class LearnerNode:
     """
     self._replay = replay
     self._counter = counter
+    self._priorities = PrioritySender(replay)
     self._learner = factory.make_learner(
         experiment, counter,
-        save_replay=lambda: within(SAVE_TIMEOUT, replay.checkpoint))
+        save_replay=lambda: within(SAVE_TIMEOUT, replay.checkpoint),
+        set_priorities=self._priorities.set_priorities)
     self._pace = factory.make_pace(experiment, self._learner.agent)
 
   def get_variables(self, have: int) -> Optional[Tuple[int, Any]]:
@@ -106,10 +108,10 @@ class LearnerNode:
   def run(self) -> None:
     """Learns until the program stops, then saves."""
     stop = lp.stop_event()
-    spec = self._learner.agent.replay
-    batches = Prefetcher(
-        lambda: reverb_batches(self._replay.server_address, spec))
+    batches = Prefetcher(lambda: factory.make_batches(
+        self._learner.agent, self._replay.server_address))
     batches.start()
+    self._priorities.start()
     counts = self._counter.get_counts()
     waiting_since = time.monotonic()
     while not stop.is_set():
@@ -153,9 +155,7 @@ class ActorNode:
     """Acts until the program stops."""
     stop = lp.stop_event()
     agent = factory.make_agent(self._experiment)
-    writer = ReverbWriter(
-        self._replay, agent.replay.columns, stop.is_set,
-        agent.replay.priority)
+    writer = factory.make_reverb_writer(agent, self._replay, stop.is_set)
     generation = int(self._counter.get_counts()['actor_episodes'])
     link = Link(f'actor/{self._index} since {time.time_ns()}', self._counter,
                 self._learner, LINK_PERIOD, PATIENCE)

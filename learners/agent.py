@@ -30,6 +30,10 @@ HELD_OUT = 'held_out'
 REMOVERS = ('oldest', 'lowest_priority')
 
 
+# Stands for a priority that stays.
+UNCHANGED = np.float32(-1.0)
+
+
 class Column(NamedTuple):
   """Shape and NumPy dtype name of one array of a replay item."""
   shape: Tuple[int, ...]
@@ -127,7 +131,8 @@ class Agent:
     policy: acts in training.
     eval_policy: acts in evaluation.
     warmup_policy: acts until replay holds its minimum.
-    replay: what it needs of replay.
+    replay: what it needs of replay: a `ReplaySpec` where it learns from whole
+      episodes, or a `StreamSpec` (stream_spec.py) where from single steps.
     updates_per_call: SGD steps in one `update`.
     reports: names of the episode metrics that `hear` is told.
     hear: `(state, reports, valid) -> state`, jittable: told of every finished
@@ -135,6 +140,10 @@ class Agent:
       that follows. `reports` are `[R]` arrays by name; only the rows in the
       mask `valid [R]`, the first ones, are episodes.
     eval_policies: further policies to evaluate, by the prefix of their figures.
+    priorities: `state -> {table: [B]}`, new priorities of the items in the
+      batch of the last update, by prioritised table; `UNCHANGED` leaves one
+      as it is.
+    insert_priority: `variables -> priority` of new items.
     discount: of the episode metric `discounted_return`, for agents that ask for
       it in `reports`.
   """
@@ -144,10 +153,12 @@ class Agent:
   policy: Policy
   eval_policy: Policy
   warmup_policy: Policy
-  replay: ReplaySpec
+  replay: Any
   updates_per_call: int
   reports: Tuple[str, ...] = ()
   hear: Optional[Callable[[State, Mapping[str, jax.Array], jax.Array],
                           State]] = None
   eval_policies: Mapping[str, Policy] = dataclasses.field(default_factory=dict)
+  priorities: Callable[[State], Mapping[str, jax.Array]] = lambda state: {}
+  insert_priority: Callable[[Any], Any] = lambda variables: 1.0
   discount: float = 1.0

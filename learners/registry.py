@@ -8,6 +8,8 @@ from learners.contrastive import agent as contrastive_agent
 from learners.contrastive import analysis as contrastive_analysis
 from learners.contrastive import config as contrastive_config
 from learners.contrastive import requirements as contrastive_requirements
+from learners.dceo import agent as dceo_agent
+from learners.dceo import config as dceo_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,15 @@ CONTRASTIVE = Algorithm(
     environment_problems=contrastive_requirements.problems,
     on_start=contrastive_agent.save_init_weight)
 
+DCEO = Algorithm(
+    config_class=dceo_config.DCEOConfig,
+    configure=dceo_config.from_settings,
+    problems=dceo_config.problems,
+    make_agent=dceo_agent.make_agent,
+    presets=dceo_config.PRESETS,
+    environment_problems=dceo_agent.environment_problems)
+
 ALGORITHMS: Dict[str, Algorithm] = {
     **{name: CONTRASTIVE for name in contrastive_config.VARIANTS},
+    **{name: DCEO for name in dceo_config.VARIANTS},
 }

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Mapping, NamedTuple, Optional, Union
 
-from learners.agent import Column
+from learners.agent import Column, StepPacing
 
 
 class WindowItems(NamedTuple):
@@ -23,7 +23,8 @@ class WindowItems(NamedTuple):
 class PairItems(NamedTuple):
   """Items are pairs of states of one episode.
 
-  Such an item has `frames [stack, ...]` and `later_frames [stack, ...]`.
+  Such an item has `frames [stack, ...]`, `later_frames [stack, ...]`, and the
+  `discount []` of the step that led to the later one.
 
   Attributes:
     max_gap: the most steps between both.
@@ -59,12 +60,10 @@ class StreamSpec:
     stack: frames that make up a state.
     tables: by name.
     max_items: items kept in each table; the oldest go first.
-    min_steps: environment steps that must be stored before learning starts.
-    steps_per_update: environment steps that pay for one SGD step.
+    pacing: how learning and acting keep pace.
   """
   frame: Column
   stack: int
   tables: Mapping[str, StreamTable]
   max_items: int
-  min_steps: int
-  steps_per_update: float
+  pacing: StepPacing

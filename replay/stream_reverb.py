@@ -8,7 +8,7 @@ from absl import logging
 import numpy as np
 
 from learners.agent import Column
-from learners.stream_spec import StreamSpec
+from learners.stream_spec import StreamSpec, WindowItems
 from replay import streams
 from replay.streams import Item, Row
 
@@ -105,7 +105,7 @@ class ReverbStreams(streams.StreamWriter):
 
 def _chunk_length(spec: StreamSpec) -> int:
   steps = [table.items.steps for table in spec.tables.values()
-           if hasattr(table.items, 'steps')]
+           if isinstance(table.items, WindowItems)]
   return spec.stack + max(steps, default=spec.stack)
 
 

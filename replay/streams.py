@@ -8,7 +8,19 @@ lists of rows, some of which they share with others.
 """
 
 import dataclasses
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple, Union
+from typing import (
+  Any,
+  Callable,
+  Dict,
+  Iterator,
+  List,
+  Mapping,
+  NamedTuple,
+  Optional,
+  Sequence,
+  Tuple,
+  Union,
+)
 
 import dm_env
 import numpy as np
@@ -51,7 +63,7 @@ def item_columns(spec: StreamSpec, table: str) -> Dict[str, Column]:
   items = spec.tables[table].items
   if isinstance(items, PairItems):
     state = Column((spec.stack, *spec.frame.shape), spec.frame.dtype)
-    return {'frames': state, 'later_frames': state}
+    return {'frames': state, 'later_frames': state, 'discount': Column(())}
   steps = (items.steps,)
   return {
       'frames': Column((spec.stack + items.steps, *spec.frame.shape),
@@ -176,7 +188,8 @@ class StreamCutter:
         end = pending.ends.pop(start)
         made.append(Item(table, {
             'frames': ('frame', self._state_at(start - time)),
-            'later_frames': ('frame', self._state_at(end - time))}))
+            'later_frames': ('frame', self._state_at(end - time)),
+            'discount': ('discount', end - time - 1)}))
     return made
 
   def _state_at(self, steps: int) -> slice:
@@ -224,10 +237,17 @@ class StreamWriter:
 
 
 class StreamRecorder:
-  """Writes the steps of E environments, each into its own stream."""
+  """Writes the steps of E environments, each into its own stream.
+
+  An actor's `Recorder`: steps count as soon as they are recorded.
+  """
+
+  counts_steps = True
+  unstored_steps = 0
 
   def __init__(self, spec: StreamSpec, num_envs: int, writer: StreamWriter,
-               seed: int, first_stream: int = 0):
+               seed: int, first_stream: int = 0,
+               priority: Callable[[Any], float] = lambda params: 1.0):
     """Starts E streams.
 
     Args:
@@ -236,35 +256,44 @@ class StreamRecorder:
       writer: takes the rows and items.
       seed: of the gaps between pairs.
       first_stream: number of the first environment's stream.
+      priority: `params -> priority` of new items; the params are those that a
+        step was acted with, or None.
     """
     rngs = np.random.default_rng(seed).spawn(num_envs)
     self._cutters = [StreamCutter(spec, rng) for rng in rngs]
     self._writer = writer
     self._first_stream = first_stream
+    self._priority_of = priority
+    self._priority: Tuple[Any, float] = (None, priority(None))
 
-  def add(self, timestep: dm_env.TimeStep, action: Any,
-          priority: float) -> bool:
+  def record(self, timestep: dm_env.TimeStep, action: Optional[np.ndarray],
+             params: Any) -> Optional[Mapping[str, np.ndarray]]:
     """Stores one vectorised step.
 
     Args:
       timestep: batched, as a `VectorEnvironment` returns it.
       action: `[E]` what led to it; None right after `reset`.
-      priority: of the items it completes.
+      params: what the step was acted with; None in the warm-up.
 
     Returns:
-      False if the program stopped before all was stored.
+      No further metrics, or None if the program stopped before all was stored.
     """
+    if params is not self._priority[0]:
+      # Looked up once for each set of params.
+      self._priority = (params, self._priority_of(params))
+    priority = self._priority[1]
     for i, cutter in enumerate(self._cutters):
       stream = self._first_stream + i
       frame = timestep.observation[i]
       if timestep.step_type[i] == dm_env.StepType.FIRST:
         rows = cutter.begin(frame)
       else:
+        assert action is not None, 'a step has an action'
         rows = cutter.add(
             frame, action[i], timestep.reward[i], timestep.discount[i],
             timestep.step_type[i] == dm_env.StepType.LAST)
       for row, items in rows:
         self._writer.append(stream, row)
         if items and not self._writer.create(stream, items, priority):
-          return False
-    return True
+          return None
+    return {}

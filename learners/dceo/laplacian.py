@@ -50,7 +50,7 @@ class AlloErrors(NamedTuple):
 def initial_duals(rep_dim: int) -> Duals:
   """Returns the multipliers that learning starts with."""
   zeros = jnp.zeros((rep_dim, rep_dim))
-  return Duals(beta=zeros, barrier=jnp.asarray(INITIAL_BARRIER),
+  return Duals(beta=zeros, barrier=jnp.asarray(INITIAL_BARRIER, jnp.float32),
                squared_errors=jnp.zeros_like(zeros),
                steps=jnp.zeros((), jnp.int32))
 

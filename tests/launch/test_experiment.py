@@ -10,6 +10,7 @@ from envs import registry as env_registry
 from launch import experiment as experiment_lib
 from launch.experiment import CHANGEABLE, ConfigError, Experiment
 from learners import registry
+from learners.dceo import config as dceo_config
 from safety.regions import Box
 
 
@@ -110,7 +111,9 @@ def test_another_algorithm_is_a_change():
   assert {'alg', 'agent.loss', 'agent.twin_q'} <= set(names)
 
 
-@pytest.mark.parametrize('alg', sorted(registry.ALGORITHMS))
+# Those that need pictures are in environments of their own below.
+@pytest.mark.parametrize('alg', sorted(
+    set(registry.ALGORITHMS) - set(dceo_config.VARIANTS)))
 @pytest.mark.parametrize('settings', [
     {},
     dict(region_bounds='0,5:5,11', safety_enforcement=True),
@@ -121,6 +124,14 @@ def test_another_algorithm_is_a_change():
 ])
 def test_nothing_is_wrong_with_good_settings(alg, settings):
   assert experiment_lib.problems(make(alg, **settings)) == []
+
+
+@pytest.mark.parametrize('alg', sorted(dceo_config.VARIANTS))
+def test_agents_of_pictures_ask_for_them(alg):
+  assert experiment_lib.problems(make(alg, env='grid_FourRooms')) == []
+  assert experiment_lib.problems(make(alg, env='atari_Pong')) == []
+  found = experiment_lib.problems(make(alg, env='cartpole'))
+  assert len(found) == 1 and 'pictures' in found[0]
 
 
 def test_all_problems_are_listed_at_once():

@@ -1,5 +1,6 @@
 """Shapes and sizes of the networks, and what their heads compute."""
 
+import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -108,3 +109,21 @@ def test_the_torso_follows_the_frames():
   assert networks.choose_torso((19, 19)) == 'small'
   with pytest.raises(ValueError, match='torso'):
     networks.make_networks((13, 13), 1, 4, 51, 6, 'large')
+
+
+@pytest.mark.parametrize('side, kernel, stride', [
+    (13, 3, 2), (12, 3, 2), (84, 8, 4), (21, 4, 2), (11, 3, 1)])
+def test_convolutions_are_those_of_haiku(side, kernel, stride):
+  images = np.random.default_rng(0).normal(size=(2, side, side, 3)).astype(
+      np.float32)
+
+  def theirs(x):
+    return hk.Conv2D(5, kernel, stride, padding='SAME')(x)
+
+  def ours(x):
+    return networks._Convolution(5, kernel, stride)(x)
+
+  theirs, ours = (hk.without_apply_rng(hk.transform(f)) for f in (theirs, ours))
+  params = ours.init(jax.random.key(0), images)
+  np.testing.assert_allclose(ours.apply(params, images),
+                             theirs.apply(params, images), atol=1e-4)
