@@ -92,13 +92,13 @@ class _Table:
     for column, (_, rows) in item.columns.items():
       self.rows[column][slot] = recent[rows]
     if self.tree is not None:
-      self.tree.set(np.array([slot]), np.array([priority]))
+      self.tree.set_one(slot, priority)
     self.num += 1
     self.oldest = max(self.oldest, self.num - self.capacity)
     frames = self.rows['frames']
     while frames[self.oldest % self.capacity].min() < oldest_row:
       if self.tree is not None:
-        self.tree.set(np.array([self.oldest % self.capacity]), np.zeros(1))
+        self.tree.set_one(self.oldest % self.capacity, 0.0)
       self.oldest += 1
 
   def draw(self, rng: np.random.Generator) -> np.ndarray:

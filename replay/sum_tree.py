@@ -29,6 +29,14 @@ class SumTree:
     """Returns the priorities `[n]` of indices `[n]`."""
     return self._nodes[self._num_leaves + index]
 
+  def set_one(self, index: int, priority: float) -> None:
+    """Changes one priority, which is faster than a batch of one."""
+    nodes, node = self._nodes, self._num_leaves + index
+    nodes[node] = priority
+    while node > 1:
+      node //= 2
+      nodes[node] = nodes[2 * node] + nodes[2 * node + 1]
+
   def set(self, index: np.ndarray, priority: np.ndarray) -> None:
     """Changes priorities; of an index given twice the last one counts."""
     node = self._num_leaves + np.asarray(index)

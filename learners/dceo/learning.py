@@ -247,18 +247,20 @@ def make_parts(config: DCEOConfig, networks: Networks,
                         optimizer.init(params), jnp.zeros((), jnp.int32))
 
   def init(key):
-    key_main, key_options, key_phi, key_state = jax.random.split(key, 4)
+    key_values, key_phi, key_state = jax.random.split(key, 3)
+    # One after the other, so that it is compiled once for all.
+    values = jax.lax.map(
+        value_learner, jax.random.split(key_values, 1 + num_options))
     options: Any = ()
     representation: Any = ()
     if num_options:
-      options = jax.vmap(value_learner)(
-          jax.random.split(key_options, num_options))
+      options = jax.tree.map(lambda x: x[1:], values)
       phi_params = networks.init_phi(key_phi)
       representation = Representation(
           phi_params, rep_optimizer.init(phi_params),
           laplacian.initial_duals(config.rep_dim))
     return TrainingState(
-        main=value_learner(key_main), options=options,
+        main=jax.tree.map(lambda x: x[0], values), options=options,
         representation=representation,
         max_priority=jnp.asarray(config.initial_priority, jnp.float32),
         priorities=jnp.full((items_per_call,), UNCHANGED),

@@ -16,6 +16,9 @@ def test_found_indices_are_those_of_the_cumulative_sum(capacity):
     tree.set(index, value)
     for i, v in zip(index, value):
       priority[i] = v
+    last = int(rng.integers(capacity))
+    tree.set_one(last, 0.25)
+    priority[last] = 0.25
     np.testing.assert_allclose(tree.get(np.arange(capacity)), priority)
     assert tree.total == pytest.approx(priority.sum())
     if not priority.any():
