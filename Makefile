@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 STAMP := .venv/.installed
 
-.PHONY: setup run test lint bench clean
+.PHONY: setup run test test-slow lint bench clean
 
 setup: $(STAMP)
 
@@ -10,13 +10,22 @@ $(STAMP): requirements.txt pyproject.toml setup.sh
 	bash setup.sh
 	touch $(STAMP)
 
+# Accepts open ports, with a warning, where the system permits no network
+# namespace to close them.
+PORTS = $$($(PYTHON) -c 'from launch import network; \
+	print("" if network.isolate() else "--allow_remote")')
+
 # The main job, a few minutes on two CPU cores, then its figures.
 run: setup
-	$(PYTHON) launch/lp_run.py --env point_FourRooms --region_bounds=0,5:5,11
+	$(PYTHON) launch/lp_run.py --env point_FourRooms --region_bounds=0,5:5,11 $(PORTS)
 	$(PYTHON) launch/report.py logs/contrastive_cpc_point_FourRooms_42
 
 test: setup
 	$(PYTHON) -m pytest
+
+# Long runs that are killed and resumed, clusters, other machines' networks.
+test-slow: setup
+	$(PYTHON) -m pytest -m slow --timeout=900
 
 lint: setup
 	$(PYTHON) -m ruff check .

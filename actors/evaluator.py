@@ -83,7 +83,7 @@ class Evaluator:
   def fetch(self) -> bool:
     """Fetches parameters; False if there are none newer than the last ones."""
     have = -1 if self._snapshot is None else self._snapshot.updates
-    reply = self._variables.get_variables(have)
+    reply = self._variables.get_variables(have, for_evaluation=True)
     if reply is None:
       return False
     self._snapshot = Snapshot(int(reply[0]), reply[1])

@@ -1,4 +1,4 @@
-"""What is measured of an episode: success, return, length, distance."""
+"""What is measured of an episode: success, return, distance, cells, paths."""
 
 from typing import Optional
 
@@ -138,6 +138,41 @@ class PlaceObserver:
     places = self._environment.places()
     self._seen[np.arange(len(places)), places] = True
     self._ever[places] = True
+
+
+class CellObserver:
+  """Steps spent in each cell of a maze, whose cells have side 1."""
+
+  def __init__(self, spec: EnvSpec, num_envs: int):
+    """Starts from zero in every cell.
+
+    Args:
+      spec: of a maze; positions lie within its bounds.
+      num_envs: how many environments are watched.
+    """
+    assert spec.bounds is not None, f'{spec.name} has no bounds'
+    self._indices = list(spec.position_indices)
+    lower, upper = np.array(spec.bounds)
+    self._lower = lower
+    self._shape = tuple((upper - lower).astype(int).tolist())
+    self._visits = np.zeros((num_envs, *self._shape), np.int64)
+
+  def observe_first(self, step: Step) -> None:
+    """Starts from zero."""
+    self._visits[step.first] = 0
+
+  def observe(self, step: Step) -> None:
+    """Counts the cell each environment is in now."""
+    positions = step.timestep.observation[:, self._indices] - self._lower
+    # Who stands on the far border belongs to the last cell.
+    cells = np.minimum(positions.astype(int), np.array(self._shape) - 1)
+    moved = np.flatnonzero(~step.first)
+    rows, columns = cells[moved].T
+    self._visits[moved, rows, columns] += 1
+
+  def get_metrics(self, finished: np.ndarray) -> Metrics:
+    """Returns `cell_visits`, `[n, H, W]` steps."""
+    return {'cell_visits': self._visits[finished].copy()}
 
 
 class PathObserver:

@@ -11,6 +11,7 @@ from typing import (
   Optional,
   Protocol,
   Tuple,
+  TypeVar,
 )
 
 from absl import logging
@@ -18,6 +19,7 @@ import jax
 import numpy as np
 
 Counts = Dict[str, float]
+T = TypeVar('T')
 
 
 class Snapshot(NamedTuple):
@@ -29,8 +31,14 @@ class Snapshot(NamedTuple):
 class VariableSource(Protocol):
   """Serves parameters: the learner, or its courier client."""
 
-  def get_variables(self, have: int) -> Optional[Tuple[int, Any]]:
-    """Returns `(updates, params)`, or None if `have` is still the newest."""
+  def get_variables(self, have: int,
+                    for_evaluation: bool = False) -> Optional[Tuple[int, Any]]:
+    """Returns `(updates, params)`, or None if `have` is still the newest.
+
+    Args:
+      have: the updates of those the caller has.
+      for_evaluation: asks for those of the evaluation policy.
+    """
     ...
 
 
@@ -61,37 +69,45 @@ class CountSource(Protocol):
     ...
 
 
+def patiently(call: Callable[[], T], patience: float, pause: float = 1.0,
+              should_stop: Callable[[], bool] = lambda: False) -> T:
+  """Returns `call()`, tried again for a while when it fails.
+
+  Args:
+    call: asks a server.
+    patience: seconds of failure before its error is raised.
+    pause: seconds between two tries.
+    should_stop: a server that is gone then does not come back.
+  """
+  began = time.monotonic()
+  while True:
+    try:
+      return call()
+    except Exception as e:  # pylint: disable=broad-except
+      if should_stop() or time.monotonic() - began > patience:
+        raise
+      logging.warning('trying again: %s', e)
+      time.sleep(pause)
+
+
 class PatientSource:
   """Asks again when a learner does not answer, for a while."""
 
   def __init__(self, source: VariableSource, patience: float,
                pause: float = 1.0,
                should_stop: Callable[[], bool] = lambda: False):
-    """Wraps `source`.
-
-    Args:
-      source: the learner.
-      patience: seconds of failure before its error is raised.
-      pause: seconds between two tries.
-      should_stop: a learner that is gone then does not come back.
-    """
+    """Wraps `source`; the other arguments are those of `patiently`."""
     self._source = source
     self._patience = patience
     self._pause = pause
     self._should_stop = should_stop
 
-  def get_variables(self, have: int) -> Optional[Tuple[int, Any]]:
+  def get_variables(self, have: int,
+                    for_evaluation: bool = False) -> Optional[Tuple[int, Any]]:
     """Returns what the learner serves, sooner or later."""
-    began = time.monotonic()
-    while True:
-      try:
-        return self._source.get_variables(have)
-      except Exception as e:  # pylint: disable=broad-except
-        if (self._should_stop()
-            or time.monotonic() - began > self._patience):
-          raise
-        logging.warning('parameters: %s', e)
-        time.sleep(self._pause)
+    return patiently(
+        lambda: self._source.get_variables(have, for_evaluation),
+        self._patience, self._pause, self._should_stop)
 
 
 class Repeater:

@@ -5,7 +5,6 @@ and no learner to wait for; the server runs in a process of its own.
 """
 
 import argparse
-import dataclasses
 import multiprocessing
 import os
 import time
@@ -40,8 +39,10 @@ class FixedVariables:
     """Serves `params`."""
     self._params = params
 
-  def get_variables(self, have: int) -> Optional[Tuple[int, Any]]:
+  def get_variables(self, have: int,
+                    for_evaluation: bool = False) -> Optional[Tuple[int, Any]]:
     """Returns the parameters once."""
+    del for_evaluation
     return None if have == _HORIZON else (_HORIZON, self._params)
 
 
@@ -76,13 +77,13 @@ class StepCounts:
 
 
 def serve(port: int, experiment: Experiment, cores: List[int]) -> None:
-  """Runs a Reverb server whose limiter never holds an insert back."""
+  """Runs a Reverb server."""
   import reverb
   os.sched_setaffinity(0, cores)
   agent = factory.make_agent(experiment)
-  limits = dataclasses.replace(
-      factory.make_limits(experiment, agent), error_buffer=float(_HORIZON))
-  server = reverb.Server(tables.make_tables(agent.replay, limits), port=port)
+  server = reverb.Server(
+      tables.make_tables(agent.replay, factory.make_limits(experiment, agent)),
+      port=port)
   server.wait()
 
 

@@ -137,7 +137,7 @@ def serve(port: int, replay_fields: Dict[str, Any]) -> None:
   replay = ReplaySpec(columns=columns, **replay_fields)
   limits = tables.TableLimits(
       min_items=replay.episodes_per_batch, max_items=20_000,
-      samples_per_insert=1.0, error_buffer=1e12)
+      samples_per_insert=1.0, error_buffer=tables.UNBOUNDED)
   server = reverb.Server(tables.make_tables(replay, limits), port=port)
   writer = ReverbWriter(
       reverb.Client(f'127.0.0.1:{port}'), columns, lambda: False)

@@ -15,6 +15,7 @@ from learners import settings
 
 FLAGS = flags.FLAGS
 
+RESTARTS = ('resume', 'restart', 'overwrite')
 _STEPS = 200_000
 
 
@@ -28,8 +29,6 @@ def define_flags() -> None:
   flags.DEFINE_integer('num_steps', _STEPS, 'environment steps of the run')
   flags.DEFINE_string('preset', 'cpu', 'algorithm settings: cpu (defaults that '
                       'suit a few cores) or reference (the published values)')
-  flags.DEFINE_bool('serial', False, 'every role in one thread, the same '
-                    'numbers for the same seed; for debugging')
   flags.DEFINE_bool('sample_goals', False,
                     'draw start and goal of training episodes')
   flags.DEFINE_string('fixed_goal', None, "goal of every episode, 'a,b'")
@@ -60,11 +59,20 @@ def define_flags() -> None:
   flags.DEFINE_float('eval_interval', 10.0, 'least seconds between rounds')
   flags.DEFINE_integer('max_actor_restarts', 10,
                        'times dead actors are started again, in all')
+  flags.DEFINE_float('hang_minutes', 10.0, 'a process that does nothing for so '
+                     'long counts as dead; more than one call of the learner, '
+                     'compilation included, or one evaluation round takes')
 
   flags.DEFINE_string('log_dir_path', 'logs/', 'folder of all runs')
+  flags.DEFINE_enum('restart', 'resume', list(RESTARTS), 'where the run folder '
+                    'holds a run already: resume it; restart, keeping the old '
+                    'one under another name; or overwrite it')
   flags.DEFINE_bool('add_uid', False,
                     'give the run a folder of its own, named by the time')
   flags.DEFINE_float('time_delta_minutes', 5.0, 'minutes between checkpoints')
+  flags.DEFINE_integer('checkpoints_kept', 3, 'newest checkpoints that stay, '
+                       'beside the best; analysis.py draws what changed over '
+                       'them')
   flags.DEFINE_float('log_interval', 10.0, 'seconds between progress lines')
   for name, text in _agent_flags().items():
     flags.DEFINE_string(name, None, text)

@@ -61,6 +61,7 @@ class Counter:
     self._log_interval = log_interval
     self._save_paths = save_paths
     self._episodes = _EpisodeWindows()
+    self._cell_visits: Optional[np.ndarray] = None
     self._actor_figures: List[Dict[str, float]] = []
     self._last_report: Dict[str, int] = {}
     self._score: Optional[float] = None
@@ -70,6 +71,8 @@ class Counter:
       self._counter.increment(**saved['counts'])
       self._episodes.restore(saved['episodes'])
       self._score = saved['score']
+      if saved['cell_visits'] is not None:
+        self._cell_visits = np.array(saved['cell_visits'], np.int64)
       self._wall_offset = saved['seconds']
     self._began = time.monotonic()
     self._last_row = (self._began, self._counter.get_counts())
@@ -108,6 +111,8 @@ class Counter:
           'counts': self._counter.get_counts(),
           'episodes': self._episodes.save(),
           'score': self._score,
+          'cell_visits': (None if self._cell_visits is None
+                          else self._cell_visits.tolist()),
           'seconds': self._seconds(),
       }
 
@@ -132,7 +137,8 @@ class Counter:
     """Counts finished training episodes and returns all counts.
 
     Args:
-      metrics: `[n, ...]` per episode.
+      metrics: `[n, ...]` per episode; `cell_visits` are added up over the run
+        and kept with its checkpoints, the others are logged.
       actor: the reporting actor's own figures.
       report: who reports, and the number of the report. One that is sent again,
         because its reply was lost, is not counted again.
@@ -141,6 +147,11 @@ class Counter:
     with self._lock:
       if self._is_known(report):
         return self._counter.get_counts()
+      metrics = dict(metrics)
+      cell_visits = metrics.pop('cell_visits', None)
+      if cell_visits is not None:
+        total = 0 if self._cell_visits is None else self._cell_visits
+        self._cell_visits = total + cell_visits.sum(axis=0)
       self._episodes.append(metrics)
       self._actor_figures.append(actor)
       if self._visits is not None and 'region_visits' in metrics:

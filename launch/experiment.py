@@ -17,7 +17,7 @@ from safety.masking import SafetyMask
 CHANGEABLE = frozenset({
     'num_steps', 'num_actors', 'max_parameter_age', 'eval_episodes',
     'eval_interval', 'log_interval', 'time_delta_minutes',
-    'max_actor_restarts', 'log_dir_path'})
+    'max_actor_restarts', 'hang_minutes', 'log_dir_path', 'checkpoints_kept'})
 
 
 class ConfigError(ValueError):
@@ -59,8 +59,10 @@ class Experiment:
     log_dir_path: folder of all runs.
     run_name: this run's folder in it.
     time_delta_minutes: minutes between checkpoints.
+    checkpoints_kept: newest checkpoints that stay, beside the best.
     log_interval: seconds between log rows.
     max_actor_restarts: times dead actors are started again, in all.
+    hang_minutes: a node that does nothing for so long counts as dead.
   """
   env: str
   alg: str
@@ -86,8 +88,10 @@ class Experiment:
   eval_interval: float = 10.0
   log_dir_path: str = 'logs'
   time_delta_minutes: float = 5.0
+  checkpoints_kept: int = 3
   log_interval: float = 10.0
   max_actor_restarts: int = 10
+  hang_minutes: float = 10.0
 
 
 def run_dir(experiment: Experiment) -> str:
@@ -134,12 +138,19 @@ def to_json(experiment: Experiment) -> str:
 
 
 def from_json(text: str) -> Experiment:
-  """Reads back what `to_json` wrote."""
-  values = json.loads(text)
-  config_class = learner_registry.ALGORITHMS[values['alg']].config_class
-  agent = {k: _tupled(v) for k, v in values.pop('agent').items()}
-  return Experiment(
-      agent=config_class(**agent), **{k: _tupled(v) for k, v in values.items()})
+  """Reads back what `to_json` wrote.
+
+  Raises:
+    ValueError: if it is nothing that `to_json` could have written.
+  """
+  try:
+    values = json.loads(text)
+    config_class = learner_registry.ALGORITHMS[values['alg']].config_class
+    agent = {k: _tupled(v) for k, v in values.pop('agent').items()}
+    return Experiment(agent=config_class(**agent),
+                      **{k: _tupled(v) for k, v in values.items()})
+  except (AttributeError, KeyError, TypeError) as e:
+    raise ValueError(f'no settings of a run: {e!r}') from e
 
 
 def changed_settings(old: Experiment, new: Experiment) -> List[str]:
@@ -168,6 +179,9 @@ def problems(experiment: Experiment) -> List[str]:
     # Not `value < least`, which NaN would pass.
     if not least <= value < math.inf:
       found.append(f'{name}: got {value}, needs at least {least}')
+  if not experiment.log_dir_path.strip() or '\0' in experiment.log_dir_path:
+    found.append(f'log_dir_path: got {experiment.log_dir_path!r}, needs the '
+                 "path of a folder, such as 'logs/'")
   unreadable = []
   for name in ('region_bounds', 'visit_bounds'):
     try:
@@ -187,8 +201,8 @@ def problems(experiment: Experiment) -> List[str]:
 _LEAST: Mapping[str, float] = {
     'seed': 0, 'num_steps': 1, 'num_actors': 1, 'envs_per_actor': 1,
     'max_parameter_age': 1, 'eval_episodes': 1, 'eval_interval': 0,
-    'time_delta_minutes': 0, 'log_interval': 0.1, 'safety_candidates': 1,
-    'max_actor_restarts': 0,
+    'time_delta_minutes': 0, 'checkpoints_kept': 1, 'log_interval': 0.1,
+    'safety_candidates': 1, 'max_actor_restarts': 0, 'hang_minutes': 0.05,
 }
 
 

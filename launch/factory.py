@@ -12,6 +12,7 @@ from actors.actor import Actor, ActorConfig, Recorder
 from actors.evaluator import Evaluator
 from actors.loop import EnvironmentLoop, Observer
 from actors.observers import (
+  CellObserver,
   DistanceObserver,
   EpisodeObserver,
   PathObserver,
@@ -112,8 +113,7 @@ def make_agent(experiment: Experiment) -> Agent:
 def make_limits(experiment: Experiment, agent: Agent) -> TableLimits:
   """Returns sizes and pacing of the replay tables."""
   return table_limits(
-      agent.replay, make_spec(experiment).step_limit, agent.updates_per_call,
-      experiment.num_actors * experiment.envs_per_actor)
+      agent.replay, make_spec(experiment).step_limit, agent.updates_per_call)
 
 
 def make_pace(experiment: Experiment, agent: Agent) -> Pace:
@@ -207,14 +207,15 @@ def make_actor(experiment: Experiment, agent: Agent, index: int,
   pace = make_pace(experiment, agent)
   environment = make_environment(
       experiment, experiment.envs_per_actor, seed, experiment.sample_goals)
+  observers = make_observers(experiment, agent, environment)
+  if env_registry.lookup(experiment.env).walls is not None:
+    observers.append(CellObserver(environment.spec, experiment.envs_per_actor))
   return Actor(
       config=ActorConfig(
           pace=pace,
           warmup=pace.minimum,
           max_parameter_age=experiment.max_parameter_age),
-      loop=EnvironmentLoop(
-          environment, jax.random.key(seed),
-          make_observers(experiment, agent, environment)),
+      loop=EnvironmentLoop(environment, jax.random.key(seed), observers),
       policy=agent.policy,
       warmup_policy=agent.warmup_policy,
       recorder=make_recorder(experiment, agent, index, seed, writer),
@@ -271,7 +272,8 @@ def make_learner(experiment: Experiment, counts: Any,
       config=LearnerConfig(
           checkpoint_dir=run_folder.checkpoint_dir(run_dir),
           checkpoint_interval=60.0 * experiment.time_delta_minutes,
-          log_interval=experiment.log_interval),
+          log_interval=experiment.log_interval,
+          keep=experiment.checkpoints_kept),
       key=jax.random.key(role_seed(experiment, 'learner')),
       counts=counts,
       save_replay=save_replay,
@@ -293,7 +295,7 @@ def counter_arguments(experiment: Experiment) -> Dict[str, Any]:
     visits = VisitLog(
         experiment_lib.visits_dir(experiment),
         experiment_lib.audited_regions(experiment), num_episodes,
-        owner=os.path.abspath(run_dir))
+        owner=run_folder.run_id(run_dir))
 
   def save_paths(actor_steps: int, paths: np.ndarray) -> None:
     path = os.path.join(run_folder.figures_dir(run_dir), 'eval_paths.npz')

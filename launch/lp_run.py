@@ -7,12 +7,17 @@ The same command run again resumes the run where its last checkpoint left it.
 # pylint: disable=g-import-not-at-top, wrong-import-position
 
 import os
+import shlex
 import sys
 import traceback
 from typing import List, Tuple
 
-from launch import native
+from launch import native, signals, where
 
+where.define_flags()
+if __name__ == '__main__':
+  signals.leave_until_handled()
+  where.isolate_early(sys.argv)
 native.preload()
 
 from absl import app, flags, logging
@@ -27,7 +32,8 @@ _LAUNCH_TYPES = ('local_mp', 'local_mt')
 _THREADS_GRACE = 60
 
 command_line.define_flags()
-flags.adopt_module_key_flags(command_line)
+for module in (command_line, where):
+  flags.adopt_module_key_flags(module)
 
 
 def run_processes(experiment: Experiment, keep_open: Tuple[int, ...]) -> int:
@@ -45,14 +51,18 @@ def run_processes(experiment: Experiment, keep_open: Tuple[int, ...]) -> int:
   # The launcher must not take the GPU's memory. An environment variable would
   # reach the learner too.
   jax.config.update('jax_platforms', 'cpu')
-  from launch import program
-  from launch.hosts import LocalHost
+  from launch import hosts, program, slurm
   from launch.starter import Starter
+  here, place = hosts.make_hosts(
+      where.from_flags(), experiment.num_actors, keep_open)
   starter = Starter(
-      program.make_program(experiment), program.ROLES, LocalHost(keep_open),
+      program.make_program(experiment), program.ROLES, here, place,
       run_folder.nodes_dir(experiment_lib.run_dir(experiment)),
-      experiment.max_actor_restarts)
-  return starter.run()
+      experiment.max_actor_restarts, 60.0 * experiment.hang_minutes)
+  status = starter.run()
+  if starter.out_of_time and flags.FLAGS.requeue and status == 0:
+    slurm.requeue()
+  return status
 
 
 def run_threads(experiment: Experiment) -> int:
@@ -89,35 +99,94 @@ def run_serial(experiment: Experiment) -> int:
 def main(argv: List[str]) -> None:
   """Checks the settings, runs, and prints what came of it."""
   try:
-    if len(argv) > 1:
-      raise ConfigError([f"unexpected argument '{a}'; settings are flags, see "
-                         '--help' for a in argv[1:]])
-    experiment = command_line.experiment_from_flags()
-    launch_type = flags.FLAGS.lp_launch_type
-    if launch_type not in _LAUNCH_TYPES:
-      raise ConfigError([f'lp_launch_type: got {launch_type}, needs one of '
-                         + ', '.join(_LAUNCH_TYPES)])
-    locks = run_folder.lock(experiment)
-    run_dir = run_folder.prepare(experiment, flags.FLAGS.serial)
+    experiment = check_settings(argv)
+    if flags.FLAGS.submit:
+      print(f'submitted as job {submit(experiment)}')
+      return
+    locks = take_folders(experiment)
+    run_dir = experiment_lib.run_dir(experiment)
+    if locks:
+      status = run(experiment, locks)
+    else:
+      status = 0
+      print(f'{run_dir} already has its {experiment.num_steps:,} steps')
   except ConfigError as e:
     print(e, file=sys.stderr)
     sys.exit(2)
-
-  status = 0
-  if run_folder.is_complete(experiment):
-    print(f'{run_dir} already has its {experiment.num_steps:,} steps')
-  elif flags.FLAGS.serial:
-    status = run_serial(experiment)
-  elif launch_type == 'local_mt':
-    status = run_threads(experiment)
-  else:
-    status = run_processes(experiment, locks)
   if status == 0:
     print(summary.table(run_dir))
   sys.stdout.flush()
   sys.stderr.flush()
   # Clients of servers that are gone would hang in their destructors.
   os._exit(status)
+
+
+def run(experiment: Experiment, locks: Tuple[int, ...]) -> int:
+  """Runs the experiment the way the flags say; returns an exit status."""
+  opened = where.open_ports(where.from_flags())
+  if opened is not None:
+    print(opened, file=sys.stderr)
+  if flags.FLAGS.serial:
+    return run_serial(experiment)
+  if flags.FLAGS.lp_launch_type == 'local_mt':
+    return run_threads(experiment)
+  return run_processes(experiment, locks)
+
+
+def check_settings(argv: List[str]) -> Experiment:
+  """Returns the run the flags describe, once nothing is wrong with it.
+
+  Raises:
+    ConfigError: listing what is wrong with the settings or the run's folders.
+  """
+  if len(argv) > 1:
+    raise ConfigError([f"unexpected argument '{a}'; settings are flags, see "
+                       '--help' for a in argv[1:]])
+  experiment = command_line.experiment_from_flags()
+  launch_type = flags.FLAGS.lp_launch_type
+  if launch_type not in _LAUNCH_TYPES:
+    raise ConfigError([f'lp_launch_type: got {launch_type}, needs one of '
+                       + ', '.join(_LAUNCH_TYPES)])
+  place = where.from_flags()
+  found = where.problems(place) or list(filter(None, [where.refusal(place)]))
+  if found:
+    raise ConfigError(found)
+  if _restart() == 'resume':
+    # Before anything is written, and again once the folder is locked.
+    run_folder.check(experiment, flags.FLAGS.serial)
+  return experiment
+
+
+def take_folders(experiment: Experiment) -> Tuple[int, ...]:
+  """Returns the locks of the run's folders, none if it is complete.
+
+  Raises:
+    ConfigError: if another run is in them, or they cannot be written.
+  """
+  restart = _restart()
+  if restart == 'resume' and run_folder.is_complete(experiment):
+    return ()
+  locks = run_folder.lock(experiment)
+  locks = run_folder.set_aside(experiment, restart, locks)
+  run_folder.prepare(experiment, flags.FLAGS.serial)
+  return locks
+
+
+def _restart() -> str:
+  """Returns --restart; a job from the queue goes on with what it began."""
+  if os.environ.get('SLURM_RESTART_COUNT', '0') != '0':
+    return 'resume'
+  return flags.FLAGS.restart
+
+
+def submit(experiment: Experiment) -> str:
+  """Submits this command as a SLURM job and returns the job's number."""
+  from launch import slurm
+  run_dir = experiment_lib.run_dir(experiment)
+  return slurm.submit(os.path.join(run_dir, 'job.sh'), slurm.script(
+      experiment.run_name, os.path.join(run_dir, 'slurm-%j.out'),
+      slurm.own_command(sys.argv, {'submit': False, 'sbatch': True}),
+      shlex.split(flags.FLAGS.sbatch), flags.FLAGS.requeue))
 
 
 if __name__ == '__main__':

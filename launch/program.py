@@ -29,7 +29,7 @@ ROLES: Mapping[str, Role] = {
     'actor': Role(stop_order=0, grace=4.0, restarts=True, env=_ONE_THREAD),
     'evaluator': Role(stop_order=0, grace=8.0, env=_ONE_THREAD),
     'learner': Role(stop_order=1, grace=60.0, must_finish=True),
-    'replay': Role(stop_order=2, grace=4.0, env=_CPU),
+    'replay': Role(stop_order=2, grace=4.0, has_loop=False, env=_CPU),
     'counter': Role(stop_order=2, grace=4.0, must_finish=True, env=_CPU,
                     console=True),
 }

@@ -20,12 +20,12 @@ import numpy as np
 
 from envs import registry as env_registry
 from envs.spec import EnvSpec
-from launch import curves, run_folder, summary
+from launch import curves, embeddings, run_folder, summary
 from launch import experiment as experiment_lib
 from launch.experiment import ConfigError, Experiment
 from learners import checkpoint
 from learners import registry as learner_registry
-from learners.agent import GoalSimilarity
+from learners.agent import Representations
 from safety import regions as region_lib
 
 # Squares of the heat map, and points of the similarity map, per cell and axis.
@@ -69,7 +69,7 @@ def load(path: str) -> Run:
 
 def maze_figure(run: Run) -> Figure:
   """Draws the maze, with the paths of the last evaluation if there was one."""
-  walls = _walls(run)
+  walls = walls_of(run)
   figure = Figure(figsize=(8, 8), layout='constrained')
   axes = figure.add_subplot()
   title = run.experiment.run_name
@@ -82,7 +82,7 @@ def maze_figure(run: Run) -> Figure:
     _draw_paths(axes, paths, walls)
   else:
     _note(run.path, 'no evaluation yet; maze.png has no paths')
-  _draw_maze(axes, run, walls)
+  draw_maze(axes, run, walls)
   axes.set_title(title)
   figure.legend(loc='outside lower center', ncols=3, frameon=False)
   return figure
@@ -102,22 +102,22 @@ def curves_figure(runs: Sequence[Run]) -> Figure:
 
 def similarity_figure(run: Run) -> Figure:
   """Draws psi(s).psi(g*) over the free space, from the newest checkpoint."""
-  walls = _walls(run)
+  walls = walls_of(run)
   restored = load_checkpoint(run)
   similarity = similarity_map(run, restored.state)
-  largest = float(np.nanmax(np.abs(similarity.inner_product)))
+  largest = float(np.nanmax(np.abs(similarity[1])))
   figure = Figure(figsize=(14, 7.2), layout='constrained')
   for axes, title, values, limit in zip(
       figure.subplots(1, 2),
       (r'cosine similarity of $\psi(s)$ and $\psi(g^*)$, from -1 to 1',
        r'inner product $\psi(s) \cdot \psi(g^*)$'), similarity, (1.0, largest)):
     image = axes.imshow(
-        values, origin='lower', cmap='coolwarm', extent=_extent(walls),
+        values, origin='lower', cmap='coolwarm', extent=extent_of(walls),
         norm=Normalize(-limit, limit), zorder=1)
     figure.colorbar(image, ax=axes, shrink=0.8)
     # Or the two images could leave a gap between them.
     axes.set_facecolor(WALL_COLOR)
-    _draw_maze(axes, run, walls)
+    draw_maze(axes, run, walls)
     axes.set_title(title)
   figure.legend(*axes.get_legend_handles_labels(), loc='outside lower center',
                 ncols=5, frameon=False)
@@ -128,24 +128,51 @@ def similarity_figure(run: Run) -> Figure:
   return figure
 
 
-def similarity_map(run: Run, state: Any) -> GoalSimilarity:
-  """Returns both similarities as images `[H, W]`, row 0 first, NaN in walls."""
+def similarity_map(run: Run, state: Any) -> Tuple[np.ndarray, np.ndarray]:
+  """Returns how alike psi(s) and psi(g*) are: cosine and inner product.
+
+  Both are images `[H, W]`, row 0 first, NaN in walls.
+  """
   size = SIMILARITY_RESOLUTION
-  walls = _walls(run).repeat(size, axis=0).repeat(size, axis=1)
+  free = ~walls_of(run).repeat(size, axis=0).repeat(size, axis=1)
   # Pixel centres, so that none lies on the border of a wall or a region.
-  points = (np.argwhere(~walls) + 0.5) / size
+  found = representations(run, state, (np.argwhere(free) + 0.5) / size)
+  return (image_of(free, embeddings.cosines(found.of_points, found.of_goal)),
+          image_of(free, found.of_points @ found.of_goal))
+
+
+def image_of(free: np.ndarray, values: np.ndarray) -> np.ndarray:
+  """Puts values `[K]` where `free`, `[H, W]`, is true; NaN elsewhere."""
+  image = np.full(free.shape, np.nan)
+  image[free] = values
+  return image
+
+
+def representations(run: Run, state: Any,
+                    points: np.ndarray) -> Representations:
+  """Returns what the agent's critic makes of positions `[K, 2]`.
+
+  Raises:
+    Missing: if it represents no goals.
+  """
   algorithm = learner_registry.ALGORITHMS[run.experiment.alg]
-  if algorithm.goal_similarity is None:
+  if algorithm.representations is None:
     raise Missing(f'{run.experiment.alg} does not represent goals')
   try:
-    similarity = algorithm.goal_similarity(
+    return algorithm.representations(
         run.experiment.agent, run.spec,
         experiment_lib.safety_mask(run.experiment, run.spec), state, points)
   except ValueError as e:
     raise Missing(str(e)) from e
-  images = np.full((len(similarity), *walls.shape), np.nan)
-  images[:, ~walls] = similarity
-  return GoalSimilarity(*images)
+
+
+def template(run: Run) -> Any:
+  """Returns a state like those in the run's checkpoints."""
+  algorithm = learner_registry.ALGORITHMS[run.experiment.alg]
+  agent = algorithm.make_agent(
+      run.experiment.agent, run.spec,
+      experiment_lib.safety_mask(run.experiment, run.spec))
+  return agent.init(jax.random.key(0))
 
 
 def load_checkpoint(run: Run) -> checkpoint.Restored:
@@ -154,13 +181,9 @@ def load_checkpoint(run: Run) -> checkpoint.Restored:
   Raises:
     Missing: if there is none that is readable and fits the run's agent.
   """
-  algorithm = learner_registry.ALGORITHMS[run.experiment.alg]
-  agent = algorithm.make_agent(
-      run.experiment.agent, run.spec,
-      experiment_lib.safety_mask(run.experiment, run.spec))
   try:
     restored = checkpoint.load_latest(
-        run_folder.checkpoint_dir(run.path), agent.init(jax.random.key(0)))
+        run_folder.checkpoint_dir(run.path), template(run))
   except ValueError as e:
     raise Missing(str(e)) from e
   if restored is None:
@@ -209,16 +232,16 @@ def _report(runs: List[Run], output_dir: Optional[str]) -> None:
   """Writes every figure there is something for."""
   for run in runs:
     folder = run_folder.figures_dir(run.path)
-    _write(run.path, folder, 'maze.png', lambda: maze_figure(run))
-    _write(run.path, folder, 'curves.png', lambda: curves_figure([run]))
-    _write(run.path, folder, 'similarity.png', lambda: similarity_figure(run))
+    write(run.path, folder, 'maze.png', lambda: maze_figure(run))
+    write(run.path, folder, 'curves.png', lambda: curves_figure([run]))
+    write(run.path, folder, 'similarity.png', lambda: similarity_figure(run))
   if len(runs) > 1:
     parent = os.path.commonpath([os.path.dirname(run.path) for run in runs])
-    _write('all runs', output_dir or run_folder.figures_dir(parent),
+    write('all runs', output_dir or run_folder.figures_dir(parent),
            'curves.png', lambda: curves_figure(runs))
 
 
-def _write(whose: str, folder: str, name: str,
+def write(whose: str, folder: str, name: str,
            draw: Callable[[], Figure]) -> None:
   """Writes one figure and prints its path, or says what is missing."""
   try:
@@ -236,14 +259,20 @@ def _note(whose: str, text: str) -> None:
   print(f'{whose}: {text}', file=sys.stderr, flush=True)
 
 
-def _walls(run: Run) -> np.ndarray:
+def walls_of(run: Run) -> np.ndarray:
+  """Returns the wall grid `[H, W]`.
+
+  Raises:
+    Missing: if the environment is no maze.
+  """
   walls = env_registry.lookup(run.experiment.env).walls
   if walls is None:
     raise Missing(f'{run.experiment.env} is no maze')
   return walls
 
 
-def _extent(walls: np.ndarray) -> Tuple[float, float, float, float]:
+def extent_of(walls: np.ndarray) -> Tuple[float, float, float, float]:
+  """Returns where an image of the maze lies: left, right, bottom, top."""
   return 0.0, float(walls.shape[1]), 0.0, float(walls.shape[0])
 
 
@@ -252,7 +281,7 @@ def _draw_paths(axes: Axes, paths: np.ndarray, walls: np.ndarray) -> None:
   heat = visit_counts(paths, walls.shape) / paths.shape[1]
   image = axes.imshow(
       np.where(heat > 0, heat, np.nan), origin='lower', cmap='YlGnBu',
-      norm=LogNorm(), extent=_extent(walls), zorder=1)
+      norm=LogNorm(), extent=extent_of(walls), zorder=1)
   axes.figure.colorbar(
       image, ax=axes, shrink=0.8, format='%g', label='steps per episode in a '
       f'square of side {1 / HEAT_RESOLUTION:g} (log scale)')
@@ -261,10 +290,10 @@ def _draw_paths(axes: Axes, paths: np.ndarray, walls: np.ndarray) -> None:
   lines[0].set_label('evaluation path')
 
 
-def _draw_maze(axes: Axes, run: Run, walls: np.ndarray) -> None:
+def draw_maze(axes: Axes, run: Run, walls: np.ndarray) -> None:
   """Draws walls, regions, start and goal, and labels the axes."""
   axes.imshow(np.where(walls, 1.0, np.nan), cmap=ListedColormap([WALL_COLOR]),
-              origin='lower', extent=_extent(walls), zorder=2)
+              origin='lower', extent=extent_of(walls), zorder=2)
   avoided = experiment_lib.regions(run.experiment)
   audited = experiment_lib.audited_regions(run.experiment)
   _draw_boxes(axes, avoided, label='region to avoid', hatch='//', ls='-')

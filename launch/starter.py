@@ -9,6 +9,8 @@ status one can trust.
 
 import contextlib
 import dataclasses
+import json
+import math
 import os
 import signal
 import subprocess
@@ -22,10 +24,12 @@ import launchpad as lp
 from launchpad import context
 from launchpad.launch import serialization
 
-from launch.hosts import Host
-from launch.node import GRACE_VARIABLE, PARENT_VARIABLE
+from launch.hosts import Host, Place
+from launch.node import NODE_VARIABLE
 
 _POLL_SECONDS = 0.05
+# Seconds a node that hangs gets to write down where.
+_LAST_WORDS = 1.0
 # Once a node has failed, no group of nodes gets longer than this to stop.
 _FAILURE_GRACE = 4.0
 _TRACEBACK_LINES = 60
@@ -42,6 +46,8 @@ class Role:
     restarts: start again if it dies; otherwise its death ends the program.
     must_finish: a stop in which it is killed or fails has not succeeded, for
       what it was to save is missing.
+    has_loop: it asks whether to stop (launch/heartbeat.py), and hangs if it
+      does not; of others only the process is watched.
     env: environment variables.
     console: its standard output goes to the terminal.
   """
@@ -49,6 +55,7 @@ class Role:
   grace: float
   restarts: bool = False
   must_finish: bool = False
+  has_loop: bool = True
   env: Mapping[str, str] = dataclasses.field(default_factory=dict)
   console: bool = False
 
@@ -79,14 +86,22 @@ class RemoteStopper:
 
 @dataclasses.dataclass
 class _Node:
-  """One node: how to start it, and its running process."""
+  """One node: how to start it, and its running process.
+
+  Attributes:
+    turned: when its loop last turned, as far as the starter knows.
+    hung: it was killed because that was long ago.
+  """
   label: str
   index: int
   role: Role
+  host: Host
   argv: List[str]
   env: Dict[str, str]
   log_path: str
   process: Optional['subprocess.Popen[str]'] = None
+  turned: float = 0.0
+  hung: bool = False
 
   @property
   def title(self) -> str:
@@ -103,25 +118,37 @@ class Starter:
   """Runs one program to its end."""
 
   def __init__(self, program: lp.Program, roles: Mapping[str, Role],
-               host: Host, nodes_dir: str, max_restarts: int):
+               here: Host, place: Place, nodes_dir: str, max_restarts: int,
+               hang_seconds: float = math.inf):
     """Prepares the nodes; nothing is started yet.
 
     Args:
       program: what to run.
       roles: one per group of nodes.
-      host: where to run it.
+      here: this machine, as nodes reach it.
+      place: tells the host of each node.
       nodes_dir: folder for pickles and output, readable by this user alone.
       max_restarts: restarts allowed in all.
+      hang_seconds: a node that does nothing for so long counts as dead.
     """
-    self._host = host
+    self._place = place
     self._nodes_dir = nodes_dir
     self._restarts_left = max_restarts
+    self._hang_seconds = hang_seconds
     self._stop_asked = threading.Event()
     self._signals = 0
-    port = host.pick_port()
+    self._out_of_time = False
+    port = here.pick_port()
+    self._address = f'{here.address}:{port}'
     self._server = courier.Server(port=port)
     self._server.Bind('stop', self._stop_asked.set)
-    self._nodes = self._prepare(program, roles, f'{host.address}:{port}')
+    self._server.Bind('beat', self._beat)
+    self._nodes = self._prepare(program, roles)
+
+  @property
+  def out_of_time(self) -> bool:
+    """Whether it was SIGUSR1 that stopped the program."""
+    return self._out_of_time
 
   def run(self) -> int:
     """Starts all nodes, waits for the end, and returns an exit status."""
@@ -143,20 +170,27 @@ class Starter:
       return 1
     return 0
 
-  def _prepare(self, program: lp.Program, roles: Mapping[str, Role],
-               stop_address: str) -> List[_Node]:
+  def _beat(self, title: str, idle: float) -> None:
+    """Served to the nodes: `title` did something `idle` seconds ago."""
+    for node in self._nodes:
+      if node.title == title:
+        node.turned = max(node.turned, time.monotonic() - idle)
+
+  def _prepare(self, program: lp.Program,
+               roles: Mapping[str, Role]) -> List[_Node]:
     # Launchpad has no public way to set a node's context from outside.
     for label, nodes in program.groups.items():
       for node in nodes:
         node._initialize_context(
             context.LaunchType.LOCAL_MULTI_PROCESSING, launch_config=None)
-        node._launch_context._program_stopper = RemoteStopper(stop_address)
+        node._launch_context._program_stopper = RemoteStopper(self._address)
         for handle in node.input_handles:
           handle.connect(node, label)
-    for node in program.get_all_nodes():
-      for address in node.addresses:
-        address.bind(FixedAddress(
-            f'{self._host.address}:{self._host.pick_port()}'))
+    for label, nodes in program.groups.items():
+      for index, node in enumerate(nodes):
+        host = self._place(label, index)
+        for address in node.addresses:
+          address.bind(FixedAddress(f'{host.address}:{host.pick_port()}'))
     prepared = []
     for label, nodes in program.groups.items():
       data_file = os.path.abspath(os.path.join(self._nodes_dir, f'{label}.pkl'))
@@ -168,8 +202,13 @@ class Starter:
 
   def _node(self, label: str, index: int, role: Role,
             data_file: str) -> _Node:
+    host = self._place(label, index)
+    settings = {
+        'grace': role.grace, 'address': self._address,
+        'title': f'{label}/{index}', 'has_loop': role.has_loop,
+        'lost_after': host.lost_after}
     return _Node(
-        label=label, index=index, role=role,
+        label=label, index=index, role=role, host=host,
         argv=[sys.executable, '-m', 'launch.node', '--data_file', data_file,
               '--lp_task_id', str(index),
               # The watchdog of launch/node.py replaces Launchpad's timer.
@@ -178,18 +217,22 @@ class Starter:
              'PYTHONPATH': os.pathsep.join(
                  [_ROOT, *filter(None, [os.environ.get('PYTHONPATH')])]),
              'TF_CPP_MIN_LOG_LEVEL': '1',
-             GRACE_VARIABLE: str(role.grace),
-             PARENT_VARIABLE: str(os.getpid()), **role.env},
+             NODE_VARIABLE: json.dumps(settings), **role.env},
         log_path=os.path.join(self._nodes_dir, f'{label}-{index}.log'))
 
   def _start(self, node: _Node) -> None:
     with _open_log(node) as log:
-      node.process = self._host.start(
+      node.process = node.host.start(
           node.argv, node.env, log, node.role.console)
+    node.turned, node.hung = time.monotonic(), False
 
   def _watch(self) -> Optional[_Node]:
     """Waits until the program is to stop; returns the node that failed."""
+    looked = time.monotonic()
     while not self._stop_asked.wait(_POLL_SECONDS):
+      now = time.monotonic()
+      self._end_hanging(now - looked)
+      looked = now
       dead = [node for node in self._nodes if not node.alive]
       # Others fail because a server went away; name the one that matters.
       dead.sort(key=lambda node: (node.role.restarts, -node.role.stop_order))
@@ -197,16 +240,36 @@ class Starter:
         if not node.role.restarts or self._restarts_left == 0:
           return node
         self._restarts_left -= 1
-        print(f'{node.title} ended with status {_status(node)}; starting it '
-              f'again ({self._restarts_left} restarts left), output in '
+        print(f'{node.title} {_outcome(node)}; starting it again '
+              f'({self._restarts_left} restarts left), output in '
               f'{node.log_path}', file=sys.stderr, flush=True)
         self._start(node)
     return None
 
+  def _end_hanging(self, elapsed: float) -> None:
+    """Kills nodes that have done nothing for too long.
+
+    Args:
+      elapsed: seconds since the last call. If this process was suspended, the
+        nodes could not report meanwhile, which is no fault of theirs.
+    """
+    for node in self._nodes:
+      node.turned += max(0.0, elapsed - 1.0)
+      if time.monotonic() - node.turned <= self._hang_seconds:
+        continue
+      node.hung = True
+      if node.process is not None:
+        node.process.send_signal(signal.SIGUSR1)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+          node.process.wait(_LAST_WORDS)
+      self._kill([node])
+
   def _unfinished(self) -> Optional[_Node]:
     """Returns a node that should have finished its work and did not."""
     for node in self._nodes:
-      if node.role.must_finish and _status(node) != 0:
+      # Only a Python that had not yet come to launch/node.py dies of SIGTERM,
+      # and it had nothing to save.
+      if node.role.must_finish and _status(node) not in (0, -signal.SIGTERM):
         return node
     return None
 
@@ -236,15 +299,19 @@ class Starter:
 
   @contextlib.contextmanager
   def _handle_signals(self) -> Iterator[None]:
-    """The first SIGINT or SIGTERM stops in order, the second kills."""
+    """The first SIGINT or SIGTERM stops in order, the second kills.
+
+    So does SIGUSR1, by which SLURM says that the job's time is nearly over.
+    """
 
     def handle(signum, frame):
-      del signum, frame
+      del frame
       self._signals += 1
+      self._out_of_time |= signum == signal.SIGUSR1
       self._stop_asked.set()
 
     before = {s: signal.signal(s, handle)
-              for s in (signal.SIGINT, signal.SIGTERM)}
+              for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
       yield
     finally:
@@ -260,9 +327,17 @@ def _status(node: _Node) -> Optional[int]:
   return node.process.returncode if node.process is not None else None
 
 
+def _outcome(node: _Node) -> str:
+  """Returns how a node ended, as messages say it."""
+  if node.hung:
+    return 'did nothing for too long and was killed'
+  return f'ended with status {_status(node)}'
+
+
 def _report(node: _Node) -> str:
   """Returns what the failed node said last, its traceback at the end."""
   with open(node.log_path, encoding='utf-8', errors='replace') as f:
     tail = ''.join(f.readlines()[-_TRACEBACK_LINES:])
-  return (f'{node.title} failed with status {_status(node)}; its output is in '
-          f'{node.log_path} and ends with:\n{tail}')
+  how = _outcome(node).replace('ended', 'failed', 1)
+  return (f'{node.title} {how}; its output is in {node.log_path} and ends with:'
+          f'\n{tail}')

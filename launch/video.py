@@ -81,7 +81,8 @@ def film(run: Run, seed: int) -> Tuple[np.ndarray, bool]:
   loop = EnvironmentLoop(
       environment, jax.random.key(seed), [EpisodeObserver(1), camera])
   (metrics,) = run_episodes(
-      loop, agent.eval_policy, agent.variables(restored.state))
+      loop, agent.eval_policy,
+      agent.variables_for_evaluation(restored.state))
   return np.stack(camera.frames), bool(metrics['success'][0])
 
 

@@ -40,15 +40,17 @@ class Column(NamedTuple):
   dtype: str = 'float32'
 
 
-class GoalSimilarity(NamedTuple):
-  """How alike the representations of points and of the commanded goal are.
+class Representations(NamedTuple):
+  """What a goal-conditioned critic makes of points, for figures.
 
   Attributes:
-    cosine: `[K]`, in [-1, 1].
-    inner_product: `[K]`.
+    of_points: `[K, N]`, psi of each point taken as a goal.
+    of_goal: `[N]`, psi of the commanded goal g*.
+    of_actions: `[K, N]`, phi of each point and the greedy action there.
   """
-  cosine: np.ndarray
-  inner_product: np.ndarray
+  of_points: np.ndarray
+  of_goal: np.ndarray
+  of_actions: np.ndarray
 
 
 class StepPacing(NamedTuple):
@@ -144,6 +146,8 @@ class Agent:
       batch of the last update, by prioritised table; `UNCHANGED` leaves one
       as it is.
     insert_priority: `variables -> priority` of new items.
+    eval_variables: `state -> variables`, what the evaluator fetches; None means
+      what actors do.
     discount: of the episode metric `discounted_return`, for agents that ask for
       it in `reports`.
   """
@@ -161,4 +165,9 @@ class Agent:
   eval_policies: Mapping[str, Policy] = dataclasses.field(default_factory=dict)
   priorities: Callable[[State], Mapping[str, jax.Array]] = lambda state: {}
   insert_priority: Callable[[Any], Any] = lambda variables: 1.0
+  eval_variables: Optional[Callable[[State], Any]] = None
   discount: float = 1.0
+
+  def variables_for_evaluation(self, state: State) -> Any:
+    """Returns what `eval_policy` acts with."""
+    return (self.eval_variables or self.variables)(state)

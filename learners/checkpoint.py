@@ -7,8 +7,10 @@ import json
 import os
 import re
 import shutil
+import struct
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import zipfile
+import zlib
 
 from absl import logging
 import jax
@@ -19,8 +21,15 @@ from learners import arrays
 
 _ARRAYS = 'state.npz'
 _META = 'meta.json'
+# What reading a damaged archive may raise.
+_TORN = (OSError, EOFError, LookupError, ValueError, RuntimeError, struct.error,
+         zipfile.BadZipFile, zlib.error)
 # SGD steps, and a number that tells checkpoints of the same step apart.
 _NAME = re.compile(r'ckpt-(\d{12})-(\d{3,})')
+
+
+class SaveError(OSError):
+  """A checkpoint could not be written; those before it are as they were."""
 
 
 class Restored(NamedTuple):
@@ -52,20 +61,33 @@ def save(directory: str, step: int, state: Any, meta: Dict[str, Any],
 
   Returns:
     The checkpoint's folder.
+
+  Raises:
+    SaveError: if the disk is full or cannot be written.
   """
-  os.makedirs(directory, exist_ok=True)
   final = _new_path(directory, step)
   partial = final + '.tmp'
-  shutil.rmtree(partial, ignore_errors=True)
-  os.makedirs(partial)
-  with open(os.path.join(partial, _ARRAYS), 'wb') as f:
-    np.savez(f, **_flatten(state))
-    _sync(f)
-  with open(os.path.join(partial, _META), 'w', encoding='utf-8') as f:
-    json.dump({**meta, 'step': step, 'score': score}, f)
-    _sync(f)
-  os.replace(partial, final)
-  _sync_directory(directory)
+  try:
+    os.makedirs(directory, exist_ok=True)
+    shutil.rmtree(partial, ignore_errors=True)
+    os.makedirs(partial)
+    with open(os.path.join(partial, _ARRAYS), 'wb') as f:
+      np.savez(f, **_flatten(state))
+      _sync(f)
+    with open(os.path.join(partial, _META), 'w', encoding='utf-8') as f:
+      json.dump({**meta, 'step': step, 'score': score}, f)
+      _sync(f)
+    os.replace(partial, final)
+    _sync_directory(directory)
+  except OSError as e:
+    shutil.rmtree(partial, ignore_errors=True)
+    before = checkpoints(directory)
+    kept = (f'the last good one is {before[-1]}' if before else
+            'there is none yet')
+    raise SaveError(
+        e.errno, f'{e.strerror}: checkpoint {final} could not be written; '
+        f'{kept}. Make room, or make the folder writable, and run the same '
+        'command again to go on') from e
   _prune(directory, keep)
   return final
 
@@ -83,20 +105,34 @@ def load_latest(directory: str, template: Any) -> Optional[Restored]:
     The checkpoint, or None if there is none.
 
   Raises:
-    ValueError: if a checkpoint does not fit the template.
+    ValueError: if a checkpoint does not fit the template, or holds code.
   """
   for path in reversed(checkpoints(directory)):
-    meta = _meta_if_whole(path)
-    if meta is None:
-      continue
-    try:
-      with np.load(os.path.join(path, _ARRAYS), allow_pickle=False) as archive:
-        stored = {name: archive[name] for name in archive.files}
-    except (OSError, EOFError, zipfile.BadZipFile) as e:
-      logging.warning('skipping unreadable checkpoint %s: %s', path, e)
-      continue
-    return Restored(_unflatten(template, stored, path), meta, path)
+    restored = load(path, template)
+    if restored is not None:
+      return restored
   return None
+
+
+def load(path: str, template: Any) -> Optional[Restored]:
+  """Reads the checkpoint in the folder `path`.
+
+  Args:
+    path: as `checkpoints` returns it.
+    template: pytree with the structure, shapes and dtypes expected.
+
+  Returns:
+    The checkpoint, or None with a warning if it is torn.
+
+  Raises:
+    ValueError: if it does not fit the template, or holds code.
+  """
+  meta = _meta_if_whole(path)
+  if meta is None:
+    return None
+  with np.load(os.path.join(path, _ARRAYS), allow_pickle=False) as archive:
+    stored = {name: archive[name] for name in archive.files}
+  return Restored(_unflatten(template, stored, path), meta, path)
 
 
 def latest_meta(directory: str) -> Optional[Dict[str, Any]]:
@@ -132,14 +168,33 @@ def _new_path(directory: str, step: int) -> str:
 
 
 def _meta_if_whole(path: str) -> Optional[Dict[str, Any]]:
-  """Returns the JSON of a checkpoint, or None with a warning if it is torn."""
+  """Returns the JSON of a checkpoint, or None with a warning if it is torn.
+
+  All of the archive is read, so that counters and learner, which resume from
+  the same checkpoint in different processes, judge it alike.
+  """
   try:
-    # Opening the archive reads its directory, which stands at its end.
-    with zipfile.ZipFile(os.path.join(path, _ARRAYS)):
-      return read_meta(path)
-  except (OSError, zipfile.BadZipFile, ValueError) as e:
+    with zipfile.ZipFile(os.path.join(path, _ARRAYS)) as archive:
+      for name in archive.namelist():
+        _check_array(archive, name)
+    meta = read_meta(path)
+    if not isinstance(meta, dict):
+      raise ValueError(f'{_META} holds no object')
+    return meta
+  except _TORN as e:
     logging.warning('skipping unreadable checkpoint %s: %s', path, e)
     return None
+
+
+def _check_array(archive: zipfile.ZipFile, name: str) -> None:
+  """Reads an array's header and all its bytes; raises if one is wrong."""
+  with archive.open(name) as file:
+    version = np.lib.format.read_magic(file)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0,
+                   (2, 0): np.lib.format.read_array_header_2_0}[version]
+    read_header(file)
+    while file.read(1 << 20):
+      continue
 
 
 def _flatten(state: Any) -> Dict[str, np.ndarray]:
@@ -173,15 +228,23 @@ def _prune(directory: str, keep: int) -> None:
   paths = checkpoints(directory)
   scored: List[Tuple[float, str]] = []
   for path in paths:
-    meta = _meta_if_whole(path)
-    if meta is not None and meta.get('score') is not None:
-      scored.append((meta['score'], path))
+    score = _score(path)
+    if score is not None:
+      scored.append((score, path))
   kept = set(paths[-keep:])
   if scored:
     kept.add(max(scored)[1])
   for path in paths:
     if path not in kept:
       shutil.rmtree(path)
+
+
+def _score(path: str) -> Optional[float]:
+  """Returns a checkpoint's score, None if it is unknown or torn."""
+  try:
+    return read_meta(path)['score']
+  except (OSError, LookupError, TypeError, ValueError):
+    return None
 
 
 def _sync(file: Any) -> None:

@@ -20,6 +20,8 @@ import numpy as np
 from learners import checkpoint
 from learners.agent import Agent, Batch, Metrics, UNCHANGED
 
+# Who fetches variables.
+_ACTOR, _EVALUATOR = 'actor', 'evaluator'
 # Episodes an agent is told of at once, so that this compiles once.
 _REPORTS_PER_CALL = 64
 
@@ -110,8 +112,8 @@ class Learner:
     # By table, the keys and new priorities of what the last call drew.
     self._pending_priorities: Dict[str, Tuple[Any, Any]] = {}
     self._lock = threading.Lock()
-    self._published: Tuple[int, Any] = (
-        self._updates, jax.device_get(agent.variables(self._state)))
+    self._published = (
+        self._updates, jax.device_get(self._served(self._state)))
     self._log = _IntervalLog(config.log_interval)
     self._last_checkpoint = time.monotonic()
 
@@ -130,16 +132,22 @@ class Learner:
     """The agent's training state."""
     return self._state
 
-  def get_variables(self, have: int) -> Optional[Tuple[int, Any]]:
-    """Returns `(updates, variables)`, or None if `have` is the newest."""
+  def get_variables(self, have: int,
+                    for_evaluation: bool = False) -> Optional[Tuple[int, Any]]:
+    """Returns `(updates, variables)`, or None if `have` is the newest.
+
+    Args:
+      have: the updates of those the caller has.
+      for_evaluation: asks for those of the evaluation policy.
+    """
     with self._lock:
-      updates, variables = self._published
+      updates, served = self._published
       if updates == have:
         return None
+      whose = _EVALUATOR if for_evaluation and _EVALUATOR in served else _ACTOR
       # Copied from the device once, in the thread of the first who asks.
-      variables = jax.device_get(variables)
-      self._published = (updates, variables)
-      return self._published
+      served[whose] = jax.device_get(served[whose])
+      return updates, served[whose]
 
   def hear(self, num_episodes: int) -> None:
     """Tells the agent of the episodes it has not heard of yet, if it listens.
@@ -172,7 +180,7 @@ class Learner:
     Returns:
       The run's counts.
     """
-    self._state, metrics, variables, priorities = self._update(
+    self._state, metrics, served, priorities = self._update(
         self._state, batch)
     if self._pending is not None:
       # Bounds how far the device may lag behind this loop to one call.
@@ -184,7 +192,7 @@ class Learner:
         for table, values in priorities.items()}
     self._updates += self._agent.updates_per_call
     with self._lock:
-      self._published = (self._updates, variables)
+      self._published = (self._updates, served)
     counts = self._counts.increment(
         learner_steps=1, learner_updates=self._agent.updates_per_call)
     row = self._log.add(self._agent.updates_per_call, waited, metrics)
@@ -225,10 +233,17 @@ class Learner:
 
   def _update_and_serve(
       self, state: Any, batch: Batch
-  ) -> Tuple[Any, Metrics, Any, Mapping[str, jax.Array]]:
+  ) -> Tuple[Any, Metrics, Dict[str, Any], Mapping[str, jax.Array]]:
     state, metrics = self._agent.update(state, batch)
-    return (state, metrics, self._agent.variables(state),
+    return (state, metrics, self._served(state),
             self._agent.priorities(state))
+
+  def _served(self, state: Any) -> Dict[str, Any]:
+    """Returns what each kind of caller gets."""
+    served = {_ACTOR: self._agent.variables(state)}
+    if self._agent.eval_variables is not None:
+      served[_EVALUATOR] = self._agent.eval_variables(state)
+    return served
 
 
 class _IntervalLog:

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Callable, Dict, List, Mapping, Optional, Type
 
-from learners.agent import Agent, GoalSimilarity, State
+from learners.agent import Agent, Representations, State
 from learners.contrastive import agent as contrastive_agent
 from learners.contrastive import analysis as contrastive_analysis
 from learners.contrastive import config as contrastive_config
@@ -23,8 +23,8 @@ class Algorithm:
     problems: `config -> sentences`, what is wrong with the settings.
     make_agent: `(config, env_spec, safety_mask) -> Agent`.
     presets: preset names and the values they set.
-    goal_similarity: `(config, env_spec, safety_mask, state, points [K, P]) ->
-      GoalSimilarity`, for figures; None where goals have no representation.
+    representations: `(config, env_spec, safety_mask, state, points [K, P]) ->
+      Representations`, for figures; None where goals have no representation.
     environment_problems: `(config, env_spec, safety_mask) -> sentences`, what
       the settings need that the environment has not.
     on_start: `(config, state)`, called with the state a new run starts from.
@@ -34,7 +34,7 @@ class Algorithm:
   problems: Callable[[Any], List[str]]
   make_agent: Callable[..., Agent]
   presets: Mapping[str, Mapping[str, Any]]
-  goal_similarity: Optional[Callable[..., GoalSimilarity]] = None
+  representations: Optional[Callable[..., Representations]] = None
   environment_problems: Callable[..., List[str]] = lambda *args: []
   on_start: Callable[[Any, State], None] = lambda config, state: None
 
@@ -45,7 +45,7 @@ CONTRASTIVE = Algorithm(
     problems=contrastive_config.problems,
     make_agent=contrastive_agent.make_agent,
     presets=contrastive_config.PRESETS,
-    goal_similarity=contrastive_analysis.goal_similarity,
+    representations=contrastive_analysis.representations,
     environment_problems=contrastive_requirements.problems,
     on_start=contrastive_agent.save_init_weight)
 

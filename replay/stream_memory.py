@@ -111,7 +111,7 @@ class _Table:
     return self.num - 1 - (self.num - 1 - slots) % self.capacity
 
 
-class StreamMemory(streams.StreamWriter):
+class StreamMemory:
   """The tables of an agent that learns from single steps."""
 
   def __init__(self, spec: StreamSpec, seed: int):

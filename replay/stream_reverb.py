@@ -46,7 +46,7 @@ def make_tables(spec: StreamSpec) -> List[Any]:
       for name, table in spec.tables.items()]
 
 
-class ReverbStreams(streams.StreamWriter):
+class ReverbStreams:
   """Writes each stream with a Reverb writer of its own."""
 
   def __init__(self, client: Any, spec: StreamSpec,

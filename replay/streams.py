@@ -17,6 +17,7 @@ from typing import (
   Mapping,
   NamedTuple,
   Optional,
+  Protocol,
   Sequence,
   Tuple,
   Union,
@@ -223,17 +224,17 @@ class StreamCutter:
     return int(min(most, 1 + np.floor(draw)))
 
 
-class StreamWriter:
+class StreamWriter(Protocol):
   """What takes the rows and items: Reverb, or this process's memory."""
 
   def append(self, stream: int, row: Row) -> None:
     """Adds a row to a stream."""
-    raise NotImplementedError
+    ...
 
   def create(self, stream: int, items: Sequence[Item],
              priority: float) -> bool:
     """Makes items of a stream's rows; False if the program stopped first."""
-    raise NotImplementedError
+    ...
 
 
 class StreamRecorder:

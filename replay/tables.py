@@ -1,7 +1,6 @@
 """Reverb tables and their rate limiters."""
 
 import dataclasses
-import math
 from typing import Any, Dict, List, Optional, Tuple
 
 from learners.agent import EpisodePacing, ReplaySpec
@@ -9,8 +8,8 @@ from learners.agent import EpisodePacing, ReplaySpec
 TABLE = 'episodes'
 # Episodes that nothing is learned from.
 HELD_OUT_TABLE = 'held_out'
-# Reverb wants a number; this many samples are never drawn.
-_UNBOUNDED = 1e15
+# Reverb wants a number; nobody is ever this many samples ahead.
+UNBOUNDED = 1e15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +32,7 @@ class TableLimits:
 
 
 def table_limits(replay: ReplaySpec, steps_per_item: int,
-                 updates_per_call: int, items_in_flight: int) -> TableLimits:
+                 updates_per_call: int) -> TableLimits:
   """Turns an agent's needs, counted in steps, into limits counted in items.
 
   A learner call draws `n = episodes_per_batch` items and consumes
@@ -47,12 +46,16 @@ def table_limits(replay: ReplaySpec, steps_per_item: int,
 
     samples_per_insert * (inserts - min_items) - samples <= error_buffer
 
-  The buffer is a tenth of the minimum, like the reference's, but never less
-  than three waves of `items_in_flight` episodes: one that pacing lets actors be
-  ahead, one under way, one for rounding. Samples are not held back once the
-  minimum is there: the learner paces itself by what it has learned from
-  (replay/pacing.py), while the limiter would count batches that were fetched
-  and then lost with a killed learner, until both sides waited for each other.
+  and samples while the same difference is at least minus a buffer of theirs.
+  Both buffers are open, so the limiter only asks for the minimum and records
+  the ratio: replay/pacing.py paces both sides, by steps stored and updates
+  made. The limiter counts something else, and what it counts drifts away from
+  those: episodes that end early are more items than their steps pay for, a
+  batch fetched by a killed learner was sampled but not learned from, and a
+  learner that resumes from an older checkpoint than replay's has made fewer
+  updates. With a bound on either side both would in the end wait for each
+  other; and a bound in replay's checkpoint outlives the settings it was made
+  for, such as the number of actors.
 
   Where learning keeps pace with episodes there is nothing to add to that pace,
   and the limiter only asks for one item.
@@ -61,7 +64,6 @@ def table_limits(replay: ReplaySpec, steps_per_item: int,
     replay: what the agent needs.
     steps_per_item: L, environment steps in one full episode.
     updates_per_call: SGD steps in one learner call.
-    items_in_flight: episodes that all actors together work on at a time.
 
   Returns:
     The limits.
@@ -82,14 +84,11 @@ def table_limits(replay: ReplaySpec, steps_per_item: int,
   items_paid = consumed / pacing.samples_per_insert / steps_per_item
   samples_per_insert = replay.episodes_per_batch / items_paid
   min_items = max(1, pacing.min_steps // steps_per_item)
-  error_buffer = max(
-      0.1 * min_items * samples_per_insert,
-      3 * items_in_flight * samples_per_insert)
   return TableLimits(
       min_items=min_items,
       max_items=max(min_items, max_items),
       samples_per_insert=samples_per_insert,
-      error_buffer=math.ceil(error_buffer),
+      error_buffer=UNBOUNDED,
       max_held_out=max_held_out)
 
 
@@ -111,7 +110,7 @@ def make_tables(replay: ReplaySpec, limits: TableLimits) -> List[Any]:
         samples_per_insert=limits.samples_per_insert,
         min_size_to_sample=limits.min_items,
         error_buffer=(
-            -_UNBOUNDED,
+            -UNBOUNDED,
             limits.samples_per_insert * limits.min_items
             + limits.error_buffer))
   made = [

@@ -98,13 +98,15 @@ class VisitLog:
         because the run they belong to was rolled back to this point. With none,
         what is there is of no use to this run, and its folder is moved aside.
       owner: the run. What another one left is moved aside, and what was moved
-        aside of this one is brought back.
+        aside of this one is brought back. A run that goes on takes what has no
+        owner for its own.
     """
     self._directory = directory
     self._regions = regions
     self._next = num_episodes
     self._counts: List[List[int]] = []
-    foreign = os.path.isdir(directory) and _owner(directory) != owner
+    foreign = (os.path.isdir(directory)
+               and _owner(directory) not in ('', owner))
     if _block_files(directory) and (num_episodes == 0 or foreign):
       os.rename(directory, f'{directory}.until-{time.time_ns()}')
     if num_episodes and not _block_files(directory):

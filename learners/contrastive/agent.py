@@ -33,6 +33,8 @@ class TrainingState(NamedTuple):
     policy_params: of the actor network.
     critic_params: of phi and psi, or of a monolithic critic.
     target_params: Polyak average of `critic_params`; () unless td.
+    average_params: Polyak average of `policy_params`; () if evaluation uses the
+      newest.
     policy_opt: Adam state of the actor.
     critic_opt: Adam state of the critic.
     log_alpha: scalar log entropy weight; only read when it adapts.
@@ -43,6 +45,7 @@ class TrainingState(NamedTuple):
   policy_params: Any
   critic_params: Any
   target_params: Any
+  average_params: Any
   policy_opt: Any
   critic_opt: Any
   log_alpha: jax.Array
@@ -120,12 +123,14 @@ def make_agent(config: ContrastiveConfig, spec: EnvSpec,
         key=key_state)
 
   def unlearned(policy_params, critic_params):
-    # A copy, so that both can be donated to the update.
+    # Copies, so that both of each can be donated to the update.
     target = jax.tree.map(jnp.copy, critic_params)
+    average = jax.tree.map(jnp.copy, policy_params)
     return dict(
         policy_params=policy_params,
         critic_params=critic_params,
         target_params=target if config_lib.uses_td(config) else (),
+        average_params=average if config_lib.averages_policy(config) else (),
         policy_opt=policy_optimizer.init(policy_params),
         critic_opt=critic_optimizer.init(critic_params))
 
@@ -155,6 +160,9 @@ def make_agent(config: ContrastiveConfig, spec: EnvSpec,
     if config_lib.uses_td(config):
       new_state = new_state._replace(target_params=optax.incremental_update(
           new_state.critic_params, state.target_params, config.tau))
+    if config_lib.averages_policy(config):
+      new_state = new_state._replace(average_params=optax.incremental_update(
+          new_state.policy_params, state.average_params, config.eval_tau))
     if config_lib.adapts_entropy(config):
       new_state, alpha_metrics = alpha_step(state, new_state, log_probs)
       metrics.update(alpha_metrics)
@@ -251,7 +259,16 @@ def make_agent(config: ContrastiveConfig, spec: EnvSpec,
       eval_policy=eval_policy,
       warmup_policy=policy_lib.uniform_policy(spec.action_dim),
       replay=replay_spec(config, spec),
-      updates_per_call=config.num_sgd_steps_per_step)
+      updates_per_call=config.num_sgd_steps_per_step,
+      eval_variables=(
+          (lambda state: state.average_params)
+          if config_lib.averages_policy(config) else None))
+
+
+def evaluated_policy(config: ContrastiveConfig, state: TrainingState) -> Any:
+  """Returns the actor's parameters that evaluation uses."""
+  return (state.average_params if config_lib.averages_policy(config)
+          else state.policy_params)
 
 
 def save_init_weight(config: ContrastiveConfig, state: TrainingState) -> None:

@@ -41,6 +41,9 @@ class ContrastiveConfig:
   adam_epsilon: float = setting(1e-7, 'Adam epsilon')
   discount: float = setting(0.99, 'discount, and decay of the goal offset')
   tau: float = setting(0.005, 'Polyak rate of the target critic (td losses)')
+  eval_tau: float = setting(
+      0.005, 'Polyak rate of the actor that evaluation uses; 1.0 takes the '
+      'newest')
   logsumexp_penalty: float = setting(
       0.01, 'weight of the squared log-partition (cpc)')
   random_goals: float = setting(
@@ -102,7 +105,7 @@ class ContrastiveConfig:
 REFERENCE: Mapping[str, Any] = dict(
     batch_size=256, num_sgd_steps_per_step=64, samples_per_insert=256.0,
     learning_rate=3e-4, actor_learning_rate=3e-4, entropy_coefficient=0.0,
-    min_replay_size=10_000)
+    eval_tau=1.0, min_replay_size=10_000)
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     'cpu': {},
@@ -135,6 +138,11 @@ def updates_before(config: ContrastiveConfig, actor_steps: int) -> int:
   return min(max(0, updates), MAX_COUNT)
 
 
+def averages_policy(config: ContrastiveConfig) -> bool:
+  """Tells whether evaluation uses an average of the actor's parameters."""
+  return config.eval_tau < 1.0 and not config.Q_max
+
+
 def adapts_entropy(config: ContrastiveConfig) -> bool:
   """Tells whether the entropy coefficient is learned. 0.0 is a number."""
   return config.entropy_coefficient is None
@@ -162,7 +170,8 @@ def problems(config: ContrastiveConfig) -> List[str]:
         "other's negatives")
   for name in ('repr_dim', 'num_sgd_steps_per_step', 'min_replay_size'):
     check(getattr(config, name) >= 1, name, 'at least 1')
-  check(0.0 < config.tau <= 1.0, 'tau', 'more than 0 and at most 1')
+  for name in ('tau', 'eval_tau'):
+    check(0.0 < getattr(config, name) <= 1.0, name, 'more than 0, at most 1')
   for name in ('learning_rate', 'actor_learning_rate', 'adam_epsilon',
                'samples_per_insert'):
     check(0 < getattr(config, name) < math.inf, name, 'a positive number')

@@ -24,7 +24,8 @@ class FakeLearner:
     self.updates = updates
     self.asked = []
 
-  def get_variables(self, have):
+  def get_variables(self, have, for_evaluation=False):
+    assert for_evaluation
     self.asked.append(have)
     return None if have == self.updates else (self.updates, self.updates / 8)
 

@@ -6,7 +6,13 @@ import dm_env
 import numpy as np
 
 from actors.loop import Step
-from actors.observers import DistanceObserver, EpisodeObserver, PathObserver
+from actors.observers import (
+  CellObserver,
+  DistanceObserver,
+  EpisodeObserver,
+  PathObserver,
+  PlaceObserver,
+)
 from envs.spec import EnvSpec
 
 FIRST, MID, LAST = (int(t) for t in dm_env.StepType)
@@ -149,6 +155,27 @@ def test_paths_do_not_change_with_the_environment_s_arrays():
   assert observer.paths().tolist() == [[[1.0, 1.0]], [[5.0, 5.0]]]
 
 
+def test_steps_are_counted_by_cell():
+  spec = dataclasses.replace(SPEC, bounds=((0.0, -1.0), (3.0, 1.0)))
+  observer = CellObserver(spec, 2)
+  # Cells of a 3 x 2 maze whose columns begin at -1; a reset is no step.
+  feed(observer, [FIRST, FIRST],
+       observations=[place(2.5, -0.5, (0, 0)), place(0, 0.5, (0, 0))],
+       reset=True)
+  feed(observer, [MID, MID],
+       observations=[place(0.9, -0.1, (0, 0)), place(3, 1, (0, 0))])
+  feed(observer, [LAST, MID],
+       observations=[place(0.1, -1, (0, 0)), place(1.5, 0, (0, 0))])
+  counted = observer.get_metrics(np.array([0]))['cell_visits']
+  assert counted.tolist() == [[[2, 0], [0, 0], [0, 0]]]
+  feed(observer, [FIRST, LAST],
+       observations=[place(1, 0.5, (0, 0)), place(1.2, 0.7, (0, 0))])
+  assert observer.get_metrics(np.array([1, 0]))['cell_visits'].tolist() == [
+      [[0, 0], [0, 2], [0, 1]], [[0, 0], [0, 0], [0, 0]]]
+  # What was handed out stays as it was.
+  assert counted.sum() == 2
+
+
 def test_the_distance_is_measured_where_success_is():
   # The second goal entry is x; y, wherever it is, does not count.
   observer = DistanceObserver(
@@ -170,3 +197,23 @@ def test_without_goals_there_is_no_success_and_returns_may_be_discounted():
     assert finished(observer, 0) == {
         'episode_return': [6.0], 'episode_length': [3],
         'discounted_return': [2.75]}
+
+
+class Walkers:
+  """Says where its environments are."""
+
+  def places(self):
+    return np.array(self.now)
+
+
+def test_places_count_once_in_an_episode_and_once_ever():
+  walkers = Walkers()
+  observer = PlaceObserver(walkers, num_places=5, num_envs=2)
+  walkers.now = [0, 0]
+  feed(observer, [FIRST, FIRST], reset=True)
+  for walkers.now in ([1, 0], [0, 4], [1, 4]):
+    feed(observer, [MID, MID])
+  assert finished(observer, 0, 1) == {'places': [2, 2], 'places_ever': [3, 3]}
+  walkers.now = [0, 3]
+  feed(observer, [FIRST, MID])
+  assert finished(observer, 0, 1) == {'places': [1, 3], 'places_ever': [4, 4]}

@@ -53,7 +53,8 @@ class FakeLearner:
     self.asked = []
     self.down = None
 
-  def get_variables(self, have):
+  def get_variables(self, have, for_evaluation=False):
+    assert not for_evaluation
     self.asked.append(have)
     if self.down is not None:
       raise self.down
@@ -343,11 +344,13 @@ def test_patience_starts_anew_after_each_success():
 
 def test_a_patient_source_asks_again_for_a_while():
   outcomes = iter([ConnectionError('no answer'), TimeoutError('none yet'), None,
-                   (3, 'parameters')])
+                   (3, 'parameters'), (3, 'averages')])
+  asked = []
 
   class Source:
 
-    def get_variables(self, have):
+    def get_variables(self, have, for_evaluation=False):
+      asked.append(for_evaluation)
       outcome = next(outcomes)
       if isinstance(outcome, Exception):
         raise outcome
@@ -356,6 +359,8 @@ def test_a_patient_source_asks_again_for_a_while():
   source = PatientSource(Source(), PATIENCE, pause=0.0)
   assert source.get_variables(2) is None
   assert source.get_variables(2) == (3, 'parameters')
+  assert source.get_variables(2, for_evaluation=True) == (3, 'averages')
+  assert asked == [False] * 4 + [True]
 
 
 def test_patience_with_a_source_ends():

@@ -1,5 +1,6 @@
 """Starting real runs in tests, finding their nodes, and leaving nothing."""
 
+import functools
 import os
 import re
 import signal
@@ -22,6 +23,16 @@ TINY = ['--hidden_layer_sizes=16,16', '--repr_dim=8', '--batch_size=16',
         '--time_delta_minutes=0.03', '--seed=7']
 
 
+@functools.lru_cache
+def launcher_flags() -> List[str]:
+  """Returns what `lp_run.py` needs on a machine without network namespaces."""
+  done = subprocess.run(
+      [sys.executable, '-c', 'from launch import network; '
+       'print(network.isolate())'], cwd=ROOT, capture_output=True, text=True,
+      check=True)
+  return [] if done.stdout.strip() == 'True' else ['--allow_remote']
+
+
 class Run:
   """One `lp_run.py` process and its nodes; `end` leaves no process behind."""
 
@@ -32,7 +43,9 @@ class Run:
     environment = {**os.environ, 'http_proxy': 'http://127.0.0.1:9'}
     with open(self.output_path, 'a', encoding='utf-8') as output:
       self.process = subprocess.Popen(
-          [sys.executable, script or LP_RUN, *flags], cwd=self.folder,
+          [sys.executable, *([script] if script else
+                            [LP_RUN, *launcher_flags()]), *flags],
+          cwd=self.folder,
           env=environment, stdout=output, stderr=subprocess.STDOUT)
     self._seen: Dict[int, psutil.Process] = {}
 

@@ -14,14 +14,19 @@ native.preload()
 from absl import app  # noqa: E402
 import launchpad as lp  # noqa: E402
 
+from launch import heartbeat  # noqa: E402
 from launch.hosts import LocalHost  # noqa: E402
 from launch.starter import Role, Starter  # noqa: E402
+
+# Reports come every two seconds.
+HANG_SECONDS = 6.0
 
 
 class Worker:
   """Behaves as told.
 
-  That is one of serve, crash, crash_once, crash_late, return, deaf and finish.
+  That is one of serve, crash, crash_once, crash_late, return, deaf, finish,
+  hang and hang_once.
   """
 
   def __init__(self, folder: str, role: str, behaviour: str):
@@ -29,7 +34,7 @@ class Worker:
     self._behaviour = behaviour
 
   def run(self) -> None:
-    stop = lp.stop_event()
+    stop = heartbeat.WatchedStop(lp.stop_event())
     first = not os.path.exists(self._path)
     self._say('started')
     if self._behaviour == 'crash' or (
@@ -41,6 +46,9 @@ class Worker:
     if self._behaviour == 'finish':
       time.sleep(0.5)
       lp.stop()
+    if self._behaviour == 'hang' or (
+        self._behaviour == 'hang_once' and first):
+      do_nothing_for_ever()
     if self._behaviour == 'deaf':
       while True:
         time.sleep(1)
@@ -53,6 +61,10 @@ class Worker:
   def _say(self, text: str) -> None:
     with open(self._path, 'a', encoding='utf-8') as f:
       f.write(text + '\n')
+
+
+def do_nothing_for_ever() -> None:
+  time.sleep(1000)
 
 
 def main(argv) -> None:
@@ -68,8 +80,10 @@ def main(argv) -> None:
         must_finish=name == 'learner')
   nodes_dir = os.path.join(folder, 'nodes')
   os.makedirs(nodes_dir)
-  status = Starter(program, roles, LocalHost(), nodes_dir, max_restarts=2).run()
-  os._exit(status)
+  host = LocalHost()
+  os._exit(Starter(
+      program, roles, host, lambda label, index: host, nodes_dir,
+      max_restarts=2, hang_seconds=HANG_SECONDS).run())
 
 
 if __name__ == '__main__':

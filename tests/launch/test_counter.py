@@ -57,6 +57,22 @@ def test_counts_begin_at_zero(logs):
       'learner_updates': 0}
 
 
+def test_cells_are_added_up_over_the_run_and_its_parts(logs):
+  counter = make(logs)
+  assert counter.get_snapshot()['cell_visits'] is None
+  first = np.array([[[1, 2], [0, 0]], [[0, 3], [4, 0]]])
+  counter.record_episodes(episodes([3, 7], cell_visits=first), FIGURES)
+  saved = json.loads(json.dumps(counter.get_snapshot()))
+  assert saved['cell_visits'] == [[1, 5], [4, 0]]
+  resumed = make(logs, saved=saved)
+  second = episodes([5], cell_visits=np.array([[[5, 0], [0, 0]]]))
+  resumed.record_episodes(second, FIGURES)
+  assert resumed.get_snapshot()['cell_visits'] == [[6, 5], [4, 0]]
+  assert 'cell_visits' in second
+  resumed.log()
+  assert not any('cell' in name for name in logs['actor'].rows[0])
+
+
 def test_everybody_s_reports_are_counted(logs):
   counter = make(logs)
   assert counter.record_episodes(episodes([3, 4]), FIGURES) == {
@@ -421,3 +437,14 @@ def test_where_nothing_is_a_success_the_return_tells_the_best(logs):
           'episode_length': np.array([5, 5])}, None)
   assert counter.get_snapshot()['score'] == 2.0
   assert logs['evaluator'].rows[0]['episodes'] == 2
+
+
+def test_steps_that_were_counted_before_are_not_counted_with_their_episode(
+    logs):
+  counter = make(logs)
+  assert counter.record_steps(5, ('a, steps', 0))['actor_steps'] == 5
+  assert counter.record_steps(5, ('a, steps', 0))['actor_steps'] == 5
+  assert counter.record_steps(2, ('a, steps', 1))['actor_steps'] == 7
+  counts = counter.record_episodes(
+      episodes([6]), FIGURES, ('a', 0), count_steps=False)
+  assert (counts['actor_steps'], counts['actor_episodes']) == (7, 1)

@@ -4,9 +4,40 @@ from concurrent import futures
 import threading
 import time
 
+import courier
+import launchpad as lp
+import portpicker
 import pytest
 
 from launch import nodes
+
+
+@pytest.fixture
+def serve():
+  """Yields `**methods -> (client, server)` of real courier servers."""
+  servers = []
+
+  def start(**methods):
+    port = portpicker.pick_unused_port()
+    server = courier.Server(port=port)
+    for name, method in methods.items():
+      server.Bind(name, method)
+    server.Start()
+    servers.append(server)
+    return courier.Client(f'127.0.0.1:{port}', call_timeout=30.0), server
+
+  yield start
+  for server in servers:
+    server.Stop()
+
+
+@pytest.fixture
+def stop(monkeypatch):
+  """Yields the event that tells nodes to stop, as threads of one process."""
+  event = threading.Event()
+  monkeypatch.setattr(lp, 'stop_event', lambda: event)
+  monkeypatch.setattr(nodes, 'threads', lambda: True)
+  return event
 
 
 def test_a_call_in_time_returns_or_raises_as_it_is():
@@ -28,3 +59,67 @@ def test_a_call_that_takes_too_long_is_left_behind():
     assert time.monotonic() - began < 20.0
   finally:
     release.set()
+
+
+def test_an_evaluator_in_mid_round_does_not_wait_for_a_dead_learner(
+    serve, stop, monkeypatch):
+  done = []
+  counter, _ = serve(
+      get_counts=lambda: {'actor_episodes': 7}, leave=done.append)
+  learner, server = serve(
+      get_variables=lambda have, for_evaluation: (have + 1, 'params'))
+
+  class MidRound:
+    """Finds, after a round, that the run has ended meanwhile."""
+
+    def __init__(self, experiment, generation, variables, sink):
+      del experiment, sink
+      assert generation == 7
+      self._variables = variables
+
+    def run(self, should_stop, wait):
+      del wait
+      assert self._variables.get_variables(3) == (4, 'params')
+      server.Stop()
+      stop.set()
+      assert should_stop()
+      self._variables.get_variables(4)
+
+  monkeypatch.setattr(nodes.factory, 'make_evaluator', MidRound)
+  node = nodes.EvaluatorNode(None, counter, learner)
+  # Less than the 30 seconds a call may take.
+  with pytest.raises(Exception, match='(?i)unavailable|connect|closed'):
+    nodes.within(20.0, node.run)
+  assert done == ['evaluator']
+
+
+def test_a_learner_that_is_a_thread_outlives_the_evaluator(serve, stop):
+  del stop
+  saved = threading.Event()
+  left = []
+  counter, _ = serve(leave=left.append)
+  learner = nodes.LearnerNode.__new__(nodes.LearnerNode)
+  learner._counter = counter
+  learner._clients = nodes.Clients('evaluator')
+  learner._learn = lambda _: saved.set()
+  running = threading.Thread(target=learner.run)
+  running.start()
+  assert saved.wait(20.0)
+  assert running.is_alive() and left == []
+  learner.leave('evaluator')
+  running.join(20.0)
+  assert not running.is_alive() and left == ['learner']
+
+
+class Replay:
+  """A client whose checkpoint fails as Reverb's does."""
+
+  def checkpoint(self):
+    raise IndexError('replay/x/chunks.tfrecord; No space left on device\n')
+
+
+def test_a_replay_that_cannot_be_saved_says_what_to_do():
+  with pytest.raises(RuntimeError) as error:
+    nodes.save_replay(Replay())
+  for words in ('No space left on device.', 'Make room', 'same command'):
+    assert words in str(error.value)

@@ -74,7 +74,8 @@ def write_log(run_dir, role, **columns):
 def assert_picture(path):
   pixels = imread(path)[..., :3]
   assert min(pixels.shape[:2]) >= 500
-  assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+  some = pixels[::4, ::4].reshape(-1, 3)
+  assert len(np.unique(some, axis=0)) > 20
   assert np.mean(np.any(pixels != pixels[0, 0], axis=-1)) > 0.01
 
 
@@ -105,7 +106,8 @@ def test_similarity_is_that_of_the_newest_checkpoint(
   run = report.load(finished)
   run = run._replace(experiment=dataclasses.replace(
       run.experiment, region_bounds=bounds, negative_goal_repr=negative))
-  similarity = report.similarity_map(run, report.load_checkpoint(run).state)
+  state = report.load_checkpoint(run).state
+  cosines, products = report.similarity_map(run, state)
 
   newest = max(os.listdir(os.path.join(finished, 'checkpoints')))
   arrays = np.load(os.path.join(finished, 'checkpoints', newest, 'state.npz'))
@@ -123,9 +125,8 @@ def test_similarity_is_that_of_the_newest_checkpoint(
     if walls[i // 8, j // 8]:
       inner[i, j] = cosine[i, j] = np.nan
   assert np.isfinite(cosine).any()
-  np.testing.assert_allclose(
-      similarity.inner_product, inner, rtol=1e-4, atol=1e-5)
-  np.testing.assert_allclose(similarity.cosine, cosine, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(products, inner, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(cosines, cosine, rtol=1e-4, atol=1e-5)
 
 
 def marker(axes, label):
@@ -314,7 +315,7 @@ def test_names_every_folder_that_is_no_run(copied, tmp_path, capsys):
   assert output.out == ''
   first, second = output.err.splitlines()
   assert first == f'{tmp_path} is no run folder: it has no config.json'
-  assert second.startswith(f'{broken}/config.json cannot be read: ')
+  assert second.startswith(f'{broken}/config.json cannot be read (')
 
 
 def test_output_dir_needs_several_runs(finished, capsys):

@@ -1,6 +1,7 @@
 """A run's folder: made once, resumed by the same command, refused by name."""
 
 import dataclasses
+import errno
 import json
 import os
 import stat
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 
 from launch import experiment as experiment_lib
-from launch import run_folder
+from launch import factory, run_folder
 from launch.experiment import ConfigError, Experiment
 from launch.hosts import LocalHost
 from learners import checkpoint
 from learners.registry import ALGORITHMS
+from safety import visits
 
 ALG = 'contrastive_cpc'
 
@@ -51,7 +53,7 @@ def test_a_new_folder_says_what_runs_in_it(experiment, monkeypatch):
   assert run_dir == os.path.join(experiment.log_dir_path, 'a_run')
   assert sorted(os.listdir(run_dir)) == [
       'checkpoints', 'command.txt', 'config.json', 'figures', 'git.json',
-      'nodes', 'replay']
+      'nodes', 'replay', 'run_id']
   assert experiment_lib.from_json(read(run_dir, 'config.json')) == experiment
   assert run_folder.load(run_dir) == experiment
   assert read(run_dir, 'command.txt') == (
@@ -118,6 +120,16 @@ def test_a_replay_that_was_being_saved_is_none(experiment):
     run_folder.prepare(experiment)
 
 
+def test_what_is_left_of_half_a_replay_makes_room(experiment):
+  run_dir = run_folder.prepare(experiment)
+  save(run_dir, 5, 100)
+  save_replay(run_dir, serial=False)
+  half = os.path.join(run_folder.replay_dir(run_dir), '2026-01-02')
+  os.makedirs(half)
+  run_folder.prepare(experiment)
+  assert os.listdir(run_folder.replay_dir(run_dir)) == ['2026-01-01']
+
+
 @pytest.fixture
 def locks():
   files = []
@@ -156,6 +168,119 @@ def test_a_lock_lasts_as_long_as_any_process_has_it(
     node.kill()
     node.wait()
   locks += run_folder.lock(experiment)
+
+
+def everything_below(path):
+  return sorted(os.path.relpath(os.path.join(folder, name), path)
+                for folder, folders, files in os.walk(path)
+                for name in folders + files)
+
+
+@pytest.mark.parametrize('in_use', ['the run', 'the visits'])
+def test_a_refused_lock_leaves_nothing_behind(
+    experiment, tmp_path, monkeypatch, locks, in_use):
+  monkeypatch.chdir(tmp_path)
+  locks += run_folder.lock(experiment)
+  before = everything_below(tmp_path)
+  other = (change(experiment, seed=99) if in_use == 'the run' else
+           change(experiment, log_dir_path='elsewhere/logs'))
+  with pytest.raises(ConfigError, match='in use by the run of process'):
+    run_folder.lock(other)
+  assert everything_below(tmp_path) == before
+  # What was taken before the refusal was given back.
+  for file in locks:
+    os.close(file)
+  locks[:] = run_folder.lock(other)
+
+
+def test_a_file_system_without_locks_is_named(
+    experiment, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+
+  def no_locks(file, operation):
+    del file, operation
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+  monkeypatch.setattr(run_folder.fcntl, 'flock', no_locks)
+  with pytest.raises(ConfigError, match='locked.*--log_dir_path'):
+    run_folder.lock(experiment)
+  assert everything_below(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_what_to_do(
+    experiment, tmp_path, monkeypatch, locks):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'safety_region_visits_data').write_text('a file')
+  with pytest.raises(ConfigError, match='start in another folder'):
+    run_folder.lock(experiment)
+  assert everything_below(tmp_path) == ['safety_region_visits_data']
+
+
+def test_a_run_has_one_name_wherever_its_folder_is(experiment, tmp_path):
+  run_dir = run_folder.prepare(experiment)
+  name = run_folder.run_id(run_dir)
+  assert name == run_folder.run_id(run_folder.prepare(experiment))
+  assert name != run_folder.run_id(
+      run_folder.prepare(change(experiment, run_name='another')))
+  moved = change(experiment, log_dir_path=str(tmp_path / 'moved'))
+  os.renames(run_dir, experiment_lib.run_dir(moved))
+  assert run_folder.run_id(run_folder.prepare(moved)) == name
+
+
+def test_a_moved_run_keeps_its_region_visits(
+    experiment, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  run_dir = run_folder.prepare(experiment)
+  log = factory.counter_arguments(experiment)['visits']
+  log.append(np.ones((30, 1), int))
+  log.flush()
+  checkpoint.save(
+      run_folder.checkpoint_dir(run_dir), 1, {'x': np.zeros(3)},
+      {'counter': {'counts': {'actor_episodes': 30}}})
+  moved = change(experiment, log_dir_path=str(tmp_path / 'moved'))
+  os.renames(run_dir, experiment_lib.run_dir(moved))
+  save_replay(experiment_lib.run_dir(moved), serial=False)
+  run_folder.prepare(moved)
+  assert factory.counter_arguments(moved)['visits'].num_episodes == 30
+  read = visits.read_visits(experiment_lib.visits_dir(moved))
+  assert read['episodes'].tolist() == list(range(30))
+
+
+@pytest.mark.parametrize('restart', ['restart', 'overwrite'])
+def test_a_run_may_start_anew_where_another_one_was(
+    experiment, tmp_path, monkeypatch, locks, restart):
+  monkeypatch.chdir(tmp_path)
+  run_dir = run_folder.prepare(experiment)
+  save(run_dir, 5, 100)
+  other = change(experiment, {'batch_size': 32})
+  held = run_folder.lock(other)
+  locks += run_folder.set_aside(other, restart, held)
+  assert run_folder.prepare(other) == run_dir
+  assert run_folder.load(run_dir) == other
+  assert run_folder.saved_counter(run_dir) is None
+  # The new folder is locked.
+  with pytest.raises(ConfigError, match=f'{run_dir} is in use'):
+    run_folder.lock(change(other, seed=99))
+  aside = [name for name in os.listdir(experiment.log_dir_path)
+           if name.startswith('a_run.until-')]
+  assert len(aside) == (restart == 'restart')
+  for name in aside:
+    old = os.path.join(experiment.log_dir_path, name)
+    assert run_folder.load(old) == experiment
+    assert run_folder.saved_counter(old)['counts'] == {'actor_steps': 100}
+
+
+def test_a_run_is_resumed_unless_told_otherwise(experiment):
+  run_dir = run_folder.prepare(experiment)
+  assert run_folder.set_aside(experiment, 'resume', (1, 2)) == (1, 2)
+  assert os.path.exists(run_dir)
+
+
+def test_nothing_is_overwritten_but_a_run(experiment):
+  run_dir = experiment_lib.run_dir(experiment)
+  os.makedirs(os.path.join(run_dir, 'thesis'))
+  assert run_folder.set_aside(experiment, 'overwrite', (1, 2)) == (1, 2)
+  assert os.listdir(run_dir) == ['thesis']
 
 
 def test_the_state_of_the_code_is_kept_for_every_start(
@@ -211,8 +336,8 @@ def test_a_folder_that_cannot_be_written_is_refused(experiment, tmp_path):
     run_folder.prepare(change(
         experiment, log_dir_path=str(tmp_path / 'file' / 'logs')))
   message = str(error.value)
-  for words in ('log_dir_path', str(tmp_path / 'file' / 'logs' / 'a_run'),
-                'Not a directory', 'choose a folder'):
+  for words in ('--log_dir_path', str(tmp_path / 'file' / 'logs' / 'a_run'),
+                'Not a directory', 'can be written'):
     assert words in message, message
 
 

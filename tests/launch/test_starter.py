@@ -96,6 +96,17 @@ def test_a_signal_stops_in_order_and_returns_zero(start, signum):
   assert times[1] - times[0] >= 0.3  # replay waits until the learner is gone
 
 
+@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('seconds', [0.0, 0.1, 0.3])
+def test_a_stop_while_nodes_are_starting_is_no_failure(start, signum, seconds):
+  run = start('learner=serve', 'replay=serve')
+  run.wait_until(lambda: 'learner/0' in run.nodes(), 'learner', 30)
+  time.sleep(seconds)
+  run.process.send_signal(signum)
+  assert run.wait(15) == 0, run.output
+  assert run.orphans() == []
+
+
 def test_a_deaf_node_is_killed_after_its_grace(start):
   run = start('learner=serve', 'replay=deaf')
   started(run, 'learner', 'replay')
@@ -135,3 +146,42 @@ def test_nodes_end_when_the_launcher_is_killed(start):
   run.process.kill()
   run.process.wait()
   assert run.orphans() == []
+
+
+def test_a_node_that_hangs_ends_the_program_and_says_where(start):
+  run = start('learner=hang', 'replay=serve')
+  assert run.wait(30) == 1
+  assert 'learner/0 did nothing for too long and was killed' in run.output
+  assert 'in do_nothing_for_ever' in run.output
+  assert run.orphans() == []
+
+
+def test_a_process_that_hangs_is_noticed_too(start):
+  run = start('learner=serve', 'replay=serve')
+  started(run, 'learner', 'replay')
+  run.nodes()['replay/0'].suspend()
+  assert run.wait(30) == 1
+  assert 'replay/0 did nothing for too long and was killed' in run.output
+  assert run.orphans() == []
+
+
+@pytest.mark.slow
+def test_an_actor_that_hangs_is_started_again(start):
+  run = start('actor=hang_once', 'learner=serve')
+  run.wait_until(lambda: said(run, 'actor').count('started') == 2, 'restart')
+  run.process.send_signal(signal.SIGTERM)
+  assert run.wait(15) == 0
+  assert ('actor/0 did nothing for too long and was killed; starting it again'
+          in run.output)
+
+
+@pytest.mark.slow
+def test_nodes_are_not_blamed_for_a_launcher_that_was_suspended(start):
+  run = start('learner=serve', 'replay=serve')
+  started(run, 'learner', 'replay')
+  run.process.send_signal(signal.SIGSTOP)
+  time.sleep(small_program.HANG_SECONDS + 1.0)
+  run.process.send_signal(signal.SIGCONT)
+  time.sleep(1.0)
+  run.process.send_signal(signal.SIGTERM)
+  assert run.wait(15) == 0, run.output

@@ -12,7 +12,13 @@ import pytest
 from actors.policy import uniform_policy
 from envs.spec import EnvSpec
 from learners import checkpoint
-from learners.agent import Agent, Column, ReplaySpec, StepPacing
+from learners.agent import (
+  Agent,
+  Column,
+  ReplaySpec,
+  StepPacing,
+  UNCHANGED,
+)
 from learners.contrastive import agent as contrastive_agent
 from learners.contrastive import config as contrastive_config
 from learners.learner import Learner, LearnerConfig
@@ -130,6 +136,23 @@ def test_variables_are_served_with_their_version(make):
       assert updates == version
       np.testing.assert_array_equal(variables, learner.state.position)
     assert learner.get_variables(version) is None
+
+
+def test_an_evaluator_may_be_served_other_variables(make):
+  agent = dataclasses.replace(
+      toy_agent(), eval_variables=lambda state: -2.0 * state.position)
+  learner, _ = make(agent)
+  plain, _ = make()
+  for each in (learner, plain):
+    each.step(batch(1), waited=0.0)
+  updates, variables = learner.get_variables(-1, for_evaluation=True)
+  assert updates == 3 and type(variables) is np.ndarray
+  np.testing.assert_array_equal(variables, -2.0 * learner.state.position)
+  np.testing.assert_array_equal(
+      learner.get_variables(-1)[1], learner.state.position)
+  assert learner.get_variables(3, for_evaluation=True) is None
+  np.testing.assert_array_equal(
+      plain.get_variables(-1, for_evaluation=True)[1], plain.state.position)
 
 
 def test_served_variables_are_on_the_host(make):
@@ -294,7 +317,7 @@ def test_variables_asked_for_late_are_those_of_their_version(make):
   _, held = learner._published
   learner.step(batch(2), waited=0.0)
   learner.step(batch(3), waited=0.0)
-  np.testing.assert_array_equal(np.asarray(held), expected)
+  np.testing.assert_array_equal(np.asarray(held['actor']), expected)
 
 
 def test_a_checkpoint_of_another_agent_is_refused(make):
@@ -344,3 +367,26 @@ def test_an_agent_that_does_not_listen_is_told_nothing(make):
   counts.get_episodes = None
   learner.hear(10)
   assert learner.state.position.tolist() == [0.0] * 3
+
+
+def test_priorities_are_handed_on_a_call_later_without_unchanged_ones(tmp_path):
+  def update(state, batch):
+    return state + 1, {'state': state}
+
+  agent = dataclasses.replace(
+      toy_agent(), init=lambda key: jnp.zeros(2), update=update,
+      variables=lambda state: state,
+      priorities=lambda state: {
+          'main': jnp.stack([state[0], jnp.asarray(UNCHANGED), 10 + state[1]])})
+  sent = []
+  learner = Learner(
+      agent, LearnerConfig(str(tmp_path), NEVER, NEVER), jax.random.key(0),
+      FakeCounts(), save_replay=dict,
+      set_priorities=lambda table, key, priority: sent.append(
+          (table, key.tolist(), priority.tolist())))
+  keys = np.array([2**63 + 5, 7, 2**40], np.uint64)
+  batch = {'main': {'key': jnp.asarray(keys.view(np.uint32).reshape(3, 2))}}
+  learner.step(batch, 0.0)
+  assert sent == []
+  learner.step(batch, 0.0)
+  assert sent == [('main', [2**63 + 5, 2**40], [1.0, 11.0])]

@@ -51,14 +51,16 @@ def test_update_due_by_hand(done, updates, due):
 class Simulation:
   """Actors, the replay table's limiter and a learner, in random turns.
 
-  Each actor steps E environments whose episodes have L steps, and stores them
-  together; an insert that the limiter holds back blocks the actor.
+  Each actor steps E environments whose episodes have L steps or, with `early`,
+  end sooner, and stores them together; an insert that the limiter holds back
+  blocks the actor.
   """
 
   def __init__(self, num_actors, num_envs, episode_length, replay,
-               updates_per_call, slack_waves=1.0, seed=0):
+               updates_per_call, slack_waves=1.0, seed=0, early=False):
     self.num_envs, self.episode_length = num_envs, episode_length
     self.replay, self.updates_per_call = replay, updates_per_call
+    self.early = early
     wave = num_actors * num_envs * episode_length
     self.pace = Pace(
         minimum=replay.pacing.min_steps,
@@ -67,18 +69,18 @@ class Simulation:
         slack=int(slack_waves * wave),
         num_actors=num_actors)
     self.limits = tables.table_limits(
-        replay, episode_length, updates_per_call, num_actors * num_envs)
+        replay, episode_length, updates_per_call)
     self.random = random.Random(seed)
     self.unstored = [0] * num_actors
     self.to_insert = [0] * num_actors
+    self.steps_to_insert = [0] * num_actors
     self.stored = self.updates = self.inserts = self.samples = self.lost = 0
     self.fetched = 0
 
   @property
   def taken(self):
     """Steps taken that still count for something."""
-    waiting = sum(self.to_insert) * self.episode_length
-    return self.stored + sum(self.unstored) + waiting
+    return self.stored + sum(self.unstored) + sum(self.steps_to_insert)
 
   @property
   def paid(self):
@@ -98,12 +100,15 @@ class Simulation:
       self.inserts += 1
       self.to_insert[i] -= 1
       if not self.to_insert[i]:
-        self.stored += self.num_envs * self.episode_length
+        self.stored += self.steps_to_insert[i]
+        self.steps_to_insert[i] = 0
       return True
     if not may_step(self.pace, self.stored, self.unstored[i], self.updates):
       return False
     self.unstored[i] += self.num_envs
-    if self.unstored[i] == self.num_envs * self.episode_length:
+    if (self.unstored[i] == self.num_envs * self.episode_length
+        or self.early and self.random.random() < 0.3):
+      self.steps_to_insert[i] = self.unstored[i]
       self.unstored[i], self.to_insert[i] = 0, self.num_envs
     return True
 
@@ -129,7 +134,12 @@ class Simulation:
   def kill(self, i):
     """Actor `i` dies and starts again; what it had not stored is lost."""
     self.lost += self.unstored[i]
-    self.unstored[i] = self.to_insert[i] = 0
+    self.unstored[i] = self.to_insert[i] = self.steps_to_insert[i] = 0
+
+  def roll_back(self, stored, updates):
+    """Counts go back to an older checkpoint, replay's own counts do not."""
+    self.resume()
+    self.stored, self.updates = stored, updates
 
   def run(self, steps, killing=0.0, resuming=0.0):
     """Runs until `steps` are stored; False when everybody waits."""
@@ -197,6 +207,29 @@ def test_a_run_may_be_resumed_any_number_of_times(name):
   # What the limiter takes for learned from is far more than what was.
   drawn = run.samples / run.replay.episodes_per_batch
   assert drawn > run.updates / run.updates_per_call + 20
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_episodes_that_end_early_do_not_stall(name):
+  run = simulation(name, early=True)
+  assert run.run(run.replay.pacing.min_steps + 6000)
+  # More items than a limiter that counts whole episodes has room for.
+  assert run.inserts > 2 * run.stored / run.episode_length
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_a_learner_older_than_its_replay_does_not_stall(name):
+  run = simulation(name)
+  assert run.run(run.replay.pacing.min_steps + 500)
+  while run.learn():
+    continue
+  older = run.stored, run.updates
+  for _ in range(40):
+    # Replay is saved with the actors as far ahead as they may be.
+    while any([run.act(i) for i in range(len(run.unstored))]):
+      continue
+    run.roll_back(*older)
+  assert run.run(older[0] + 2000)
 
 
 @pytest.mark.parametrize('name', CASES)

@@ -75,7 +75,7 @@ class Episodes:
         for t in range(time - STACK + 1, time + 1)])
 
 
-class Collector(streams.StreamWriter):
+class Collector:
   """Keeps all rows, and copies out items as they are made."""
 
   def __init__(self):

@@ -36,11 +36,11 @@ def replay_spec(episodes_per_batch=256, min_steps=10_000, max_steps=1_000_000,
 
 def test_the_reference_values_give_256_samples_per_insert():
   limits = tables.table_limits(
-      replay_spec(), steps_per_item=64, updates_per_call=64, items_in_flight=4)
-  # 10 000 / 64 = 156.25, 1e6 / 64 = 15 625; 0.1 * 156 * 256 = 3993.6.
+      replay_spec(), steps_per_item=64, updates_per_call=64)
+  # 10 000 / 64 = 156.25, 1e6 / 64 = 15 625.
   assert limits == TableLimits(
       min_items=156, max_items=15_625, samples_per_insert=256.0,
-      error_buffer=3994)
+      error_buffer=tables.UNBOUNDED)
 
 
 def test_the_reference_preset_gives_256_samples_per_insert_of_four_rooms():
@@ -48,32 +48,29 @@ def test_the_reference_preset_gives_256_samples_per_insert_of_four_rooms():
   spec = env_registry.spec('point_FourRooms')
   limits = tables.table_limits(
       contrastive_agent.replay_spec(config, spec), spec.step_limit,
-      updates_per_call=64, items_in_flight=4)
+      updates_per_call=64)
   # 64 * 256 transitions are 327.68 episodes of 50 steps, so 328 are drawn for
   # the 1.28 episodes inserted meanwhile.
   assert limits.samples_per_insert == pytest.approx(328 / 1.28)
   assert (limits.min_items, limits.max_items) == (200, 20_000)
 
 
-@pytest.mark.parametrize('replay, steps_per_item, calls, in_flight, expected', [
-    # Three waves: 3 * 40 items * 256 > a tenth of the minimum.
-    (replay_spec(), 64, 64, 40, (156, 15_625, 256.0, 30_720)),
-    # A call takes 32 of 4 steps paid a step: one item of 8 steps; 3 * 1 * 32.
-    (replay_spec(32, 80, 800, 32, 4.0), 8, 1, 1, (10, 100, 32.0, 96)),
-    # Half an item is paid for by 3 samples: 6 an item; 0.1 * 200 * 6 = 120.
-    (replay_spec(3, 1600, 1600, 8, 2.0), 8, 1, 2, (200, 200, 6.0, 120)),
+@pytest.mark.parametrize('replay, steps_per_item, calls, expected', [
+    (replay_spec(), 64, 64, (156, 15_625, 256.0)),
+    # A call takes 32 of 4 steps paid a step: one item of 8 steps.
+    (replay_spec(32, 80, 800, 32, 4.0), 8, 1, (10, 100, 32.0)),
+    # Half an item is paid for by 3 samples: 6 an item.
+    (replay_spec(3, 1600, 1600, 8, 2.0), 8, 1, (200, 200, 6.0)),
     # Fractions round down, but something must be there to be sampled.
-    (replay_spec(1, 7, 7, 8, 1.0), 8, 1, 1, (1, 1, 1.0, 3)),
-    (replay_spec(1, 23, 39, 8, 1.0), 8, 1, 1, (2, 4, 1.0, 3)),
-    # 2.5 an item, 0.1 * 100 * 2.5 = 25; 3 * 13 * 2.5 = 97.5 is the largest.
-    (replay_spec(5, 1000, 5000, 20, 1.0), 10, 1, 13, (100, 500, 2.5, 98)),
-    (replay_spec(1, 1000, 5000, 28, 1.0), 10, 1, 31, (100, 500, 1 / 2.8, 34)),
+    (replay_spec(1, 7, 7, 8, 1.0), 8, 1, (1, 1, 1.0)),
+    (replay_spec(1, 23, 39, 8, 1.0), 8, 1, (2, 4, 1.0)),
+    (replay_spec(5, 1000, 5000, 20, 1.0), 10, 1, (100, 500, 2.5)),
+    (replay_spec(1, 1000, 5000, 28, 1.0), 10, 1, (100, 500, 1 / 2.8)),
 ])
-def test_limits_by_hand(replay, steps_per_item, calls, in_flight, expected):
-  limits = tables.table_limits(replay, steps_per_item, calls, in_flight)
+def test_limits_by_hand(replay, steps_per_item, calls, expected):
+  limits = tables.table_limits(replay, steps_per_item, calls)
   assert (limits.min_items, limits.max_items) == expected[:2]
   assert limits.samples_per_insert == pytest.approx(expected[2])
-  assert limits.error_buffer == expected[3]
 
 
 def test_a_server_takes_the_limits_of_every_agent(serve):
@@ -82,7 +79,7 @@ def test_a_server_takes_the_limits_of_every_agent(serve):
     spec = env_registry.spec('point_Spiral11x11')
     replay = contrastive_agent.replay_spec(config, spec)
     limits = tables.table_limits(
-        replay, spec.step_limit, config.num_sgd_steps_per_step, 16)
+        replay, spec.step_limit, config.num_sgd_steps_per_step)
     info = serve(replay.columns, limits).server_info(timeout=10)[TABLE]
     assert info.max_size == limits.max_items
     assert info.rate_limiter_info.min_size_to_sample == limits.min_items
@@ -95,11 +92,14 @@ class Writer:
     self._writer = client.trajectory_writer(num_keep_alive_refs=1)
 
   def insert(self, value, timeout_ms=5000):
+    self.append(value)
+    self._writer.flush(timeout_ms=timeout_ms)
+
+  def append(self, value):
     self._writer.append({'x': np.full(2, value, np.float32),
                          'length': np.int32(value)})
     self._writer.create_item(TABLE, 1.0, {
         name: self._writer.history[name][-1] for name in COLUMNS})
-    self._writer.flush(timeout_ms=timeout_ms)
 
   def flush(self):
     self._writer.flush(timeout_ms=5000)
@@ -146,7 +146,22 @@ def test_samples_never_wait_once_the_minimum_is_there(serve):
     writer.insert(value)
 
 
-def test_inserts_wait_when_they_are_a_buffer_ahead(serve):
+def test_inserts_never_wait_however_far_they_are_ahead(serve):
+  limits = tables.table_limits(
+      replay_spec(4, 20, 400, 16, 2.0), steps_per_item=4, updates_per_call=1)
+  assert (limits.min_items, limits.samples_per_insert) == (5, 2.0)
+  client = serve(COLUMNS, limits)
+  writer = Writer(client)
+  # Episodes that end early, or a learner behind its replay: no sample is drawn.
+  for value in range(3000):
+    writer.append(value)
+  writer.flush()
+  info = client.server_info(timeout=10)[TABLE]
+  assert info.current_size == limits.max_items == 100
+  assert len(lengths_sampled(client, 10)) == 10
+
+
+def test_inserts_wait_when_they_are_a_given_buffer_ahead(serve):
   client = serve(COLUMNS, TableLimits(5, 10, 2.0, 4.0))
   writer = Writer(client)
   # 2 * (inserts - 5) - samples <= 4
@@ -180,11 +195,11 @@ def test_an_item_of_another_layout_is_refused(serve, x, length):
 def test_limits_of_learning_that_keeps_pace_with_episodes():
   replay = ReplaySpec(COLUMNS, 4, EpisodePacing(70, 5.0), max_items=500,
                       held_out_every=20, held_out_per_batch=3)
-  assert tables.table_limits(replay, 1000, 20, 8) == TableLimits(
+  assert tables.table_limits(replay, 1000, 20) == TableLimits(
       min_items=1, max_items=500, samples_per_insert=None, error_buffer=0.0,
       max_held_out=25)
   replay = ReplaySpec(COLUMNS, 4, EpisodePacing(70, 5.0), max_steps=100_000)
-  assert tables.table_limits(replay, 1000, 20, 8) == TableLimits(
+  assert tables.table_limits(replay, 1000, 20) == TableLimits(
       1, 100, None, 0.0)
 
 
@@ -235,7 +250,7 @@ def test_the_best_episodes_stay_in_a_server_as_in_memory(serve, max_items):
 def test_held_out_episodes_are_kept_apart_and_come_with_each_batch(serve):
   replay = ReplaySpec(COLUMNS, 3, EpisodePacing(1, 1.0), max_items=100,
                       held_out_every=4, held_out_per_batch=2)
-  limits = tables.table_limits(replay, 1, 1, 1)
+  limits = tables.table_limits(replay, 1, 1)
   client = serve(COLUMNS, limits)
   memory = MemoryTables(replay, limits, seed=0)
   episodes = {'x': np.zeros((20, 2), np.float32),

@@ -286,6 +286,17 @@ def test_runs_that_share_a_folder_keep_their_own_visits(directory):
     np.testing.assert_array_equal(read['counts'][1300:], rows(begin, 10))
 
 
+def test_a_run_goes_on_with_visits_that_have_no_owner(directory):
+  log = VisitLog(directory, REGIONS)
+  log.append(rows(0, 30))
+  log.flush()
+  log = VisitLog(directory, REGIONS, num_episodes=30, owner='one')
+  log.append(rows(30, 5))
+  log.flush()
+  read = visits.read_visits(directory)
+  np.testing.assert_array_equal(read['counts'], rows(0, 35))
+
+
 def test_a_run_that_wrote_nothing_does_not_strand_another(directory):
   log = VisitLog(directory, REGIONS, owner='one')
   log.append(rows(0, 30))

@@ -215,7 +215,8 @@ class TestWeightReset:
   def states(self):
     """The states after 0 to 7 SGD steps, reset after every third."""
     agent, _ = make('c_learning', weight_reset_interval=3,
-                    num_sgd_steps_per_step=1, entropy_coefficient=None)
+                    num_sgd_steps_per_step=1, entropy_coefficient=None,
+                    eval_tau=0.25)
     update = jax.jit(agent.update)
     found = [agent.init(jax.random.key(0))]
     for seed in range(7):
@@ -246,9 +247,11 @@ class TestWeightReset:
                  if leaf.ndim == 2) for i in (a, b))
         assert not np.allclose(first, second, atol=1e-3)
 
-  def test_the_target_is_the_new_critic(self, states):
+  def test_averages_start_again(self, states):
     for steps, state in enumerate(states):
       same = contracts._all_equal(state.target_params, state.critic_params)
+      assert same == (steps % 3 == 0)
+      same = contracts._all_equal(state.average_params, state.policy_params)
       assert same == (steps % 3 == 0)
 
   def test_the_entropy_weight_and_the_key_go_on(self, states):

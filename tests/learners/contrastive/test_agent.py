@@ -47,11 +47,14 @@ def test_keeps_the_rules_of_an_agent(alg, mask, entropy):
 ], ids=['cpc', 'nce', 'td', 'td_mc'])
 def test_one_step_equals_the_step_by_hand(monkeypatch, alg, mask, overrides):
   config, state, new_state, metrics, critic_params, log_probs = check_step(
-      monkeypatch, alg, mask, overrides)
+      monkeypatch, alg, mask, dict(overrides, eval_tau=0.25))
   if config_lib.uses_td(config):
     assert_close(new_state.target_params, jax.tree.map(
         lambda old, new: 0.75 * old + 0.25 * new,
         state.target_params, critic_params))
+  assert_close(new_state.average_params, jax.tree.map(
+      lambda old, new: 0.75 * old + 0.25 * new,
+      state.average_params, new_state.policy_params))
   if config_lib.adapts_entropy(config):
     # log alpha starts at 0, where the gradient is the mean entropy gap.
     gap = float(np.mean(-np.asarray(log_probs) - config.target_entropy))
@@ -102,6 +105,24 @@ def test_only_td_has_a_target_and_it_starts_as_the_critic(alg, has_target):
       np.testing.assert_array_equal(target, critic)
   else:
     assert state.target_params == ()
+
+
+@pytest.mark.parametrize('settings, averaged', [
+    (dict(eval_tau=0.5), True), (dict(eval_tau=1.0), False),
+    (dict(eval_tau=0.5, Q_max=True), False)], ids=str)
+def test_evaluation_acts_on_an_average_of_the_actor(settings, averaged):
+  agent, config = make('contrastive_cpc', **settings)
+  state = agent.init(jax.random.key(0))
+  assert config_lib.averages_policy(config) is averaged
+  if not averaged:
+    # The evaluator then fetches what actors fetch.
+    assert state.average_params == () and agent.eval_variables is None
+    return
+  contracts.assert_same_values(
+      state.average_params, state.policy_params, 'another start')
+  other = jax.tree.map(lambda p: p + 1.0, state.policy_params)
+  assert agent.eval_variables(state._replace(average_params=other)) is other
+  assert agent.variables(state) is state.policy_params
 
 
 @pytest.mark.parametrize('alg, num_critics', [

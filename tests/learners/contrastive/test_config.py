@@ -53,9 +53,9 @@ def test_the_reference_preset_has_the_published_values():
       loss='cpc', twin_q=False, hidden_layer_sizes=(256, 256), repr_dim=64,
       batch_size=256, num_sgd_steps_per_step=64, learning_rate=3e-4,
       actor_learning_rate=3e-4, adam_epsilon=1e-7, discount=0.99, tau=0.005,
-      logsumexp_penalty=0.01, random_goals=0.5, entropy_coefficient=0.0,
-      target_entropy=0.0, samples_per_insert=256.0, min_replay_size=10_000,
-      max_replay_size=1_000_000, **ABLATIONS_OFF)
+      eval_tau=1.0, logsumexp_penalty=0.01, random_goals=0.5,
+      entropy_coefficient=0.0, target_entropy=0.0, samples_per_insert=256.0,
+      min_replay_size=10_000, max_replay_size=1_000_000, **ABLATIONS_OFF)
 
 
 def test_overrides_win_over_the_preset_and_the_preset_over_the_variant():
@@ -98,6 +98,7 @@ def test_a_target_needs_an_entropy_that_adapts():
     ('adam_epsilon', 0.0),
     ('tau', 0.0),
     ('tau', 1.5),
+    ('eval_tau', 0.0), ('eval_tau', 1.01),
     ('samples_per_insert', 0.0),
     ('logsumexp_penalty', -0.1),
     ('max_replay_size', 9_999),
