@@ -2,23 +2,44 @@
 
 import dataclasses
 import time
-from typing import Callable, Dict, List, Protocol
+from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol
 
+import dm_env
 import numpy as np
 
 from actors.loop import EnvironmentLoop
 from actors.policy import Policy
 from actors.variables import Counts, Link
-from learners.agent import HELD_OUT
-from replay.episodes import EpisodeBuffer, Episodes
 from replay.pacing import amount, may_step, Pace
 
 
-class EpisodeWriter(Protocol):
-  """Stores episodes; False means the program stopped first."""
+class Recorder(Protocol):
+  """Stores steps in replay, one by one or when their episode has ended.
 
-  def write(self, episodes: Episodes) -> bool:
-    """Stores `[n, ...]` episodes."""
+  Attributes:
+    counts_steps: whether a step counts as soon as it is recorded.
+    unstored_steps: environment steps that do not count yet.
+  """
+  counts_steps: bool
+
+  @property
+  def unstored_steps(self) -> int:
+    """Environment steps that do not count yet."""
+    ...
+
+  def record(self, timestep: dm_env.TimeStep, action: Optional[np.ndarray],
+             params: Any) -> Optional[Mapping[str, np.ndarray]]:
+    """Stores one vectorised step.
+
+    Args:
+      timestep: batched, as a `VectorEnvironment` returns it.
+      action: `[E, ...]` what led to it; None right after `reset`.
+      params: what the step was acted with; None in the warm-up.
+
+    Returns:
+      `[n]` metrics to add to those of the episodes that ended with the step, or
+      None if the program stopped before all was stored.
+    """
     ...
 
 
@@ -40,8 +61,8 @@ class Actor:
   """N of these run in a program, each with E environments."""
 
   def __init__(self, config: ActorConfig, loop: EnvironmentLoop,
-               policy: Policy, warmup_policy: Policy, buffer: EpisodeBuffer,
-               writer: EpisodeWriter, link: Link):
+               policy: Policy, warmup_policy: Policy, recorder: Recorder,
+               link: Link):
     """Puts the parts together.
 
     Args:
@@ -49,16 +70,14 @@ class Actor:
       loop: the environments.
       policy: acts with the learner's parameters.
       warmup_policy: acts until replay holds its minimum; needs no parameters.
-      buffer: collects episodes.
-      writer: stores them.
+      recorder: stores what happens.
       link: parameters and counts.
     """
     self._config = config
     self._loop = loop
     self._policy = policy
     self._warmup_policy = warmup_policy
-    self._buffer = buffer
-    self._writer = writer
+    self._recorder = recorder
     self._link = link
     self._stats = _Stats()
 
@@ -80,8 +99,8 @@ class Actor:
 
   @property
   def unstored_steps(self) -> int:
-    """Environment steps in episodes that have not ended."""
-    return self._buffer.unstored_steps
+    """Environment steps that do not count as stored yet."""
+    return self._recorder.unstored_steps
 
   def ready(self) -> bool:
     """Tells whether pace and parameter age allow the next step."""
@@ -99,24 +118,25 @@ class Actor:
     """Takes one vectorised step with the newest parameters.
 
     Returns:
-      False if the program stopped while an episode was being stored.
+      False if the program stopped while it was being stored.
     """
     counts, snapshot = self._link.latest()
-    if self._warming_up(counts):
-      step = self._loop.step(self._warmup_policy, None)
-    else:
+    self._loop.tell_steps(int(counts['actor_steps']))
+    policy, params = self._warmup_policy, None
+    if not self._warming_up(counts):
       assert snapshot is not None, 'ready() was not asked'
-      step = self._loop.step(self._policy, snapshot.params)
-    episodes = self._buffer.add(step.timestep, step.action)
-    if episodes is None:
-      return True
-    if not self._writer.write(episodes):
+      policy, params = self._policy, snapshot.params
+    step = self._loop.step(policy, params)
+    stored = self._recorder.record(step.timestep, step.action, params)
+    if stored is None:
       return False
-    metrics = self._loop.metrics(step)
-    if HELD_OUT in episodes:
-      metrics[HELD_OUT] = episodes[HELD_OUT]
-    self._link.record_episodes(
-        metrics, self._stats.take(self._link.take_ages()))
+    if self._recorder.counts_steps:
+      self._link.record_steps(int((~step.first).sum()))
+    if step.last.any():
+      self._link.record_episodes(
+          {**self._loop.metrics(step), **stored},
+          self._stats.take(self._link.take_ages()),
+          count_steps=not self._recorder.counts_steps)
     return True
 
   def _warming_up(self, counts: Counts) -> bool:

@@ -32,7 +32,8 @@ class Evaluator:
   def __init__(self, loop: EnvironmentLoop, policy: Policy,
                path_observer: Optional[PathObserver],
                variables: VariableSource, sink: EvaluationSink, interval: float,
-               policies: Optional[Mapping[str, Policy]] = None):
+               policies: Optional[Mapping[str, Policy]] = None,
+               run_steps: Optional[Callable[[], int]] = None):
     """Puts the parts together.
 
     Args:
@@ -44,7 +45,10 @@ class Evaluator:
       sink: where results go.
       interval: least seconds between two rounds.
       policies: further policies to evaluate, by the prefix of their metrics.
+      run_steps: returns the environment steps of the run, where environments
+        want to know.
     """
+    self._run_steps = run_steps
     self._policies = dict(policies or {})
     self._loop = loop
     self._policy = policy
@@ -88,6 +92,8 @@ class Evaluator:
   def evaluate(self) -> Dict[str, np.ndarray]:
     """Runs one round, reports it and returns its metrics."""
     assert self._snapshot is not None, 'fetch() before evaluate()'
+    if self._run_steps is not None:
+      self._loop.tell_steps(self._run_steps())
     metrics = self._episodes(self._policy)
     paths = self._path_observer.paths() if self._path_observer else None
     for prefix, policy in self._policies.items():

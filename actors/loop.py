@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from actors.policy import Policy
-from envs.vector import VectorEnvironment
+from envs.vector import Changing, VectorEnvironment
 
 Metrics = Dict[str, np.ndarray]
 
@@ -80,6 +80,11 @@ class EnvironmentLoop:
   def num_envs(self) -> int:
     """Number of environments."""
     return self._environment.num_envs
+
+  def tell_steps(self, run_steps: int) -> None:
+    """Tells environments that change how many steps the run has made."""
+    if isinstance(self._environment, Changing):
+      self._environment.at_step(run_steps)
 
   def reset(self) -> Step:
     """Starts a new episode everywhere."""

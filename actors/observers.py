@@ -6,6 +6,7 @@ import numpy as np
 
 from actors.loop import Metrics, Step
 from envs.spec import EnvSpec
+from envs.vector import Located
 
 
 class EpisodeObserver:
@@ -101,6 +102,42 @@ class DistanceObserver:
     observation = step.timestep.observation
     return np.linalg.norm(
         observation[:, self._reached] - observation[:, self._wanted], axis=-1)
+
+
+class PlaceObserver:
+  """How many places were seen: in an episode, and ever by this observer."""
+
+  def __init__(self, environment: Located, num_places: int, num_envs: int):
+    """Watches where `environment` is.
+
+    Args:
+      environment: what the loop steps.
+      num_places: places it tells apart.
+      num_envs: number of environments.
+    """
+    self._environment = environment
+    self._seen = np.zeros((num_envs, num_places), bool)
+    self._ever = np.zeros(num_places, bool)
+
+  def observe_first(self, step: Step) -> None:
+    """Forgets the last episode."""
+    self._seen[step.first] = False
+    self._mark()
+
+  def observe(self, step: Step) -> None:
+    """Marks where every environment is."""
+    del step
+    self._mark()
+
+  def get_metrics(self, finished: np.ndarray) -> Metrics:
+    """Returns `places` and `places_ever`, `[n]` each."""
+    ever = np.full(len(finished), int(self._ever.sum()))
+    return {'places': self._seen[finished].sum(axis=1), 'places_ever': ever}
+
+  def _mark(self) -> None:
+    places = self._environment.places()
+    self._seen[np.arange(len(places)), places] = True
+    self._ever[places] = True
 
 
 class CellObserver:

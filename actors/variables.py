@@ -49,9 +49,14 @@ class CountSource(Protocol):
     """Returns all counts."""
     ...
 
+  def record_steps(self, steps: int, report: Tuple[str, int]) -> Counts:
+    """Counts environment steps stored in replay, and returns all counts."""
+    ...
+
   def record_episodes(self, metrics: Dict[str, np.ndarray],
                       actor: Dict[str, float],
-                      report: Tuple[str, int]) -> Counts:
+                      report: Tuple[str, int],
+                      count_steps: bool = True) -> Counts:
     """Counts finished episodes stored in replay, and returns all counts.
 
     Args:
@@ -59,6 +64,7 @@ class CountSource(Protocol):
       actor: the reporting actor's own figures.
       report: who reports, and the number of the report. One that is sent again,
         because its reply was lost, is not counted again.
+      count_steps: whether their steps count now; else they did before.
     """
     ...
 
@@ -158,6 +164,13 @@ class Repeater:
           return
 
 
+class _Episodes(NamedTuple):
+  """Finished episodes that wait to be reported."""
+  metrics: Dict[str, np.ndarray]
+  actor: Dict[str, float]
+  count_steps: bool
+
+
 class Link:
   """An actor's connection to counter and learner.
 
@@ -184,7 +197,12 @@ class Link:
     self._counts: Counts = {}
     self._snapshot: Optional[Snapshot] = None
     self._ages: List[float] = []
-    self._unreported: List[Tuple[Dict[str, np.ndarray], Dict[str, float]]] = []
+    self._unreported: List[_Episodes] = []
+    # Steps stored before their episode has ended: not reported yet, and those
+    # of the report that is under way.
+    self._unreported_steps = 0
+    self._steps_under_way = 0
+    self._num_step_reports = 0
     self._num_reports = 0
     # Held while reporting, so that no report is sent by two threads.
     self._reporting = threading.Lock()
@@ -209,11 +227,23 @@ class Link:
     self._refresh_counts()
     self._refresh_parameters()
 
-  def record_episodes(self, metrics: Dict[str, np.ndarray],
-                      actor: Dict[str, float]) -> None:
-    """Hands over episodes to report; they count at once locally."""
+  def record_steps(self, steps: int) -> None:
+    """Hands over steps stored, to report; they count at once locally."""
     with self._news:
-      self._unreported.append((metrics, actor))
+      self._unreported_steps += steps
+
+  def record_episodes(self, metrics: Dict[str, np.ndarray],
+                      actor: Dict[str, float],
+                      count_steps: bool = True) -> None:
+    """Hands over episodes to report; they count at once locally.
+
+    Args:
+      metrics: `[n, ...]` per episode.
+      actor: the actor's own figures.
+      count_steps: whether their steps count now; else `record_steps` did.
+    """
+    with self._news:
+      self._unreported.append(_Episodes(metrics, actor, count_steps))
 
   def latest(self) -> Tuple[Counts, Optional[Snapshot]]:
     """Returns the newest counts and parameters; either may be missing.
@@ -226,9 +256,11 @@ class Link:
     with self._news:
       counts = dict(self._counts)
       if counts:
-        for metrics, _ in self._unreported:
-          counts['actor_steps'] += int(metrics['episode_length'].sum())
-          counts['actor_episodes'] += len(metrics['episode_length'])
+        counts['actor_steps'] += self._unreported_steps + self._steps_under_way
+        for metrics, _, count_steps in self._unreported:
+          length = metrics['episode_length']
+          counts['actor_steps'] += int(length.sum()) if count_steps else 0
+          counts['actor_episodes'] += len(length)
       return counts, self._snapshot
 
   def take_ages(self) -> List[float]:
@@ -270,16 +302,29 @@ class Link:
       self._news.notify_all()
 
   def _report(self) -> Optional[Counts]:
-    """Reports finished episodes; returns the counts if there were any."""
+    """Reports steps and finished episodes; returns the counts if any."""
     counts = None
     with self._reporting:
+      with self._news:
+        # What a failed report had is reported again, under its own number.
+        if not self._steps_under_way:
+          self._steps_under_way = self._unreported_steps
+          self._unreported_steps = 0
+      if self._steps_under_way:
+        counts = self._count_source.record_steps(
+            self._steps_under_way,
+            (f'{self._name}, steps', self._num_step_reports))
+        with self._news:
+          self._num_step_reports += 1
+          self._steps_under_way = 0
+          self._counts = counts
       while True:
         with self._news:
           if not self._unreported:
             return counts
-          metrics, actor = self._unreported[0]
+          metrics, actor, count_steps = self._unreported[0]
         counts = self._count_source.record_episodes(
-            metrics, actor, (self._name, self._num_reports))
+            metrics, actor, (self._name, self._num_reports), count_steps)
         with self._news:
           self._num_reports += 1
           self._unreported.pop(0)

@@ -59,12 +59,20 @@ class StepCounts:
     return {'actor_steps': self._warmup_steps + self.steps,
             'learner_updates': _HORIZON}
 
+  def record_steps(self, steps: int,
+                   report: Tuple[str, int]) -> Dict[str, float]:
+    """Adds steps."""
+    del report
+    self.steps += steps
+    return self.get_counts()
+
   def record_episodes(self, metrics: Dict[str, np.ndarray],
-                      actor: Dict[str, float],
-                      report: Tuple[str, int]) -> Dict[str, float]:
-    """Adds the episodes' steps."""
+                      actor: Dict[str, float], report: Tuple[str, int],
+                      count_steps: bool = True) -> Dict[str, float]:
+    """Adds the episodes' steps, unless they were added before."""
     del actor, report
-    self.steps += int(metrics['episode_length'].sum())
+    if count_steps:
+      self.steps += int(metrics['episode_length'].sum())
     return self.get_counts()
 
 

@@ -5,9 +5,19 @@ import difflib
 import functools
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from envs import cart_pole, lunar_lander, point_features, point_maze, sawyer
+from envs import (
+  atari,
+  cart_pole,
+  grid_rooms,
+  lunar_lander,
+  point_features,
+  point_maze,
+  sawyer,
+)
 from envs.spec import EnvSpec
 from envs.vector import VectorEnvironment
+
+ATARI = 'atari_'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,16 +75,36 @@ def _lunar_lander(name: str, sparse: bool) -> Entry:
       lunar_lander.lunar_lander_spec(name))
 
 
+def _atari(game: str) -> Entry:
+  # The spec asks the emulator, which is loaded only for games that are used.
+  return Entry(
+      make=lambda num_envs, seed, sample_goals, goal: atari.atari(
+          game, num_envs, seed),
+      spec=lambda sample_goals, goal: atari.atari_spec(game))
+
+
 ENVIRONMENTS: Dict[str, Entry] = {
     **{f'point_{name}': _point_maze(name) for name in point_maze.LAYOUTS},
     **{f'random_point_{name}': _feature_maze(name)
        for name in point_maze.LAYOUTS},
     **{name: _sawyer(name) for name in sawyer.TASKS},
+    **{f'grid_{name}': _without_goals(
+        functools.partial(grid_rooms.GridRooms, name),
+        grid_rooms.rooms_spec(name)) for name in grid_rooms.LAYOUTS},
+    **{f'{ATARI}{game}': _atari(game) for game in atari.games()},
     'cartpole': _without_goals(
         cart_pole.CartPole, cart_pole.cart_pole_spec()),
     'lunarlander': _lunar_lander('lunarlander', sparse=False),
     'lunarlander-sparse': _lunar_lander('lunarlander-sparse', sparse=True),
 }
+
+
+def summary() -> str:
+  """Returns all names, those of Atari games as one."""
+  games = sum(name.startswith(ATARI) for name in ENVIRONMENTS)
+  others = sorted(n for n in ENVIRONMENTS if not n.startswith(ATARI))
+  return ', '.join([*others, f'{ATARI}<Game> (any of {games} games, like '
+                    f'{ATARI}MontezumaRevenge)'])
 
 
 def nearest_names(name: str, known: Sequence[str]) -> List[str]:

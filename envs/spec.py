@@ -27,6 +27,9 @@ class EnvSpec:
       there is none.
     success_radius: distance to the goal below which a step is a success.
     num_actions: number of discrete actions, 0 where actions are continuous.
+    frame_shape: (height, width) where observations are uint8 pictures, which
+      have no entries and no goals; () elsewhere.
+    num_places: number of places that a `Located` environment tells apart.
     start: fixed start position, or None when sampled.
     goal: fixed goal, or None when sampled.
     start_jitter: half-width of the uniform noise on the start, per axis.
@@ -44,6 +47,8 @@ class EnvSpec:
   position_indices: Tuple[int, ...] = ()
   success_radius: float = 0.0
   num_actions: int = 0
+  frame_shape: Tuple[int, ...] = ()
+  num_places: int = 0
   start: Optional[Tuple[float, ...]] = None
   goal: Optional[Tuple[float, ...]] = None
   start_jitter: float = 0.0
@@ -62,6 +67,16 @@ class EnvSpec:
   def has_position(self) -> bool:
     """Whether the state holds a position in the plane."""
     return len(self.position_indices) == 2
+
+  @property
+  def observation_shape(self) -> Tuple[int, ...]:
+    """Shape of one observation."""
+    return self.frame_shape or (self.observation_dim,)
+
+  @property
+  def observation_dtype(self) -> str:
+    """NumPy dtype name of observations."""
+    return 'uint8' if self.frame_shape else 'float32'
 
   @property
   def action_shape(self) -> Tuple[int, ...]:

@@ -49,9 +49,28 @@ class Drawable(Protocol):
     ...
 
 
+@runtime_checkable
+class Changing(Protocol):
+  """A vector environment that is not the same throughout a run."""
+
+  def at_step(self, run_steps: int) -> None:
+    """Takes note of the environment steps that the whole run has made."""
+    ...
+
+
+@runtime_checkable
+class Located(Protocol):
+  """A vector environment whose states lie in one of a number of places."""
+
+  def places(self) -> np.ndarray:
+    """Returns the number `[E]` of the place each environment is in."""
+    ...
+
+
 def default_observation_spec(spec: EnvSpec) -> specs.Array:
-  """Returns the float32 `[obs_dim + goal_dim]` observation spec."""
-  return specs.Array((spec.observation_dim,), np.float32, name='observation')
+  """Returns the spec of observations: uint8 frames, or float32 vectors."""
+  return specs.Array(spec.observation_shape, np.dtype(spec.observation_dtype),
+                     name='observation')
 
 
 def default_action_spec(spec: EnvSpec) -> specs.BoundedArray:

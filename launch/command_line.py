@@ -22,7 +22,7 @@ _STEPS = 200_000
 def define_flags() -> None:
   """Defines every flag of `lp_run.py`, in the order `--help` shows them."""
   flags.DEFINE_string('env', 'point_FourRooms', 'environment, one of: '
-                      + ', '.join(sorted(env_registry.ENVIRONMENTS)))
+                      + env_registry.summary())
   flags.DEFINE_string('alg', 'contrastive_cpc', 'algorithm, one of: '
                       + ', '.join(sorted(learner_registry.ALGORITHMS)))
   flags.DEFINE_integer('seed', 42, 'all randomness follows from it')

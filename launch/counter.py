@@ -116,9 +116,24 @@ class Counter:
           'seconds': self._seconds(),
       }
 
+  def record_steps(self, steps: int,
+                   report: Optional[Tuple[str, int]] = None
+                   ) -> Dict[str, float]:
+    """Counts training steps of episodes under way and returns all counts.
+
+    Args:
+      steps: stored in replay.
+      report: see `record_episodes`.
+    """
+    with self._lock:
+      if self._is_known(report):
+        return self._counter.get_counts()
+      return self._counter.increment(actor_steps=steps)
+
   def record_episodes(
       self, metrics: Metrics, actor: Dict[str, float],
-      report: Optional[Tuple[str, int]] = None) -> Dict[str, float]:
+      report: Optional[Tuple[str, int]] = None,
+      count_steps: bool = True) -> Dict[str, float]:
     """Counts finished training episodes and returns all counts.
 
     Args:
@@ -127,13 +142,11 @@ class Counter:
       actor: the reporting actor's own figures.
       report: who reports, and the number of the report. One that is sent again,
         because its reply was lost, is not counted again.
+      count_steps: whether their steps count now; else `record_steps` did.
     """
     with self._lock:
-      if report is not None:
-        sender, number = report
-        if number <= self._last_report.get(sender, -1):
-          return self._counter.get_counts()
-        self._last_report[sender] = number
+      if self._is_known(report):
+        return self._counter.get_counts()
       metrics = dict(metrics)
       cell_visits = metrics.pop('cell_visits', None)
       if cell_visits is not None:
@@ -144,8 +157,19 @@ class Counter:
       if self._visits is not None and 'region_visits' in metrics:
         self._visits.append(metrics['region_visits'])
       return self._counter.increment(
-          actor_steps=int(metrics['episode_length'].sum()),
+          actor_steps=(int(metrics['episode_length'].sum())
+                       if count_steps else 0),
           actor_episodes=len(metrics['episode_length']))
+
+  def _is_known(self, report: Optional[Tuple[str, int]]) -> bool:
+    """Tells whether a report came before, and remembers it."""
+    if report is None:
+      return False
+    sender, number = report
+    if number <= self._last_report.get(sender, -1):
+      return True
+    self._last_report[sender] = number
+    return False
 
   def record_evaluation(self, updates: int, metrics: Metrics,
                         paths: Optional[np.ndarray]) -> None:

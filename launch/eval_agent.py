@@ -99,7 +99,7 @@ def episodes(saved: Saved, policy: Policy, num: int, seed: int,
   environment = factory.make_environment(
       experiment, num, seed, sample_goals=False)
   observers: List[Observer] = factory.make_observers(
-      experiment, saved.agent, num)
+      experiment, saved.agent, environment)
   camera = None
   if film:
     if not isinstance(environment, Drawable):

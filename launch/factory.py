@@ -1,13 +1,14 @@
 """The composition root: builds every role's parts from an experiment."""
 
 import dataclasses
+import functools
 import os
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, Iterator, List, Optional, Union
 
 import jax
 import numpy as np
 
-from actors.actor import Actor, ActorConfig, EpisodeWriter
+from actors.actor import Actor, ActorConfig, Recorder
 from actors.commands import CommandObserver
 from actors.evaluator import Evaluator
 from actors.loop import EnvironmentLoop, Observer
@@ -16,23 +17,28 @@ from actors.observers import (
   DistanceObserver,
   EpisodeObserver,
   PathObserver,
+  PlaceObserver,
 )
 from actors.policy import Policy
 from actors.variables import Link, VariableSource
 from envs import registry as env_registry
 from envs.spec import EnvSpec
-from envs.vector import VectorEnvironment
+from envs.vector import Changing, Located, VectorEnvironment
 from launch import experiment as experiment_lib
 from launch import run_folder
 from launch.counter import Counter
 from launch.experiment import Experiment
 from launch.loggers import make_logger
 from learners import registry as learner_registry
-from learners.agent import Agent, EpisodePacing
-from learners.learner import Learner, LearnerConfig
-from replay.episodes import EpisodeBuffer
+from learners.agent import Agent, Batch, EpisodePacing
+from learners.learner import Learner, LearnerConfig, SetPriorities
+from learners.stream_spec import StreamSpec
+from replay import dataset, stream_reverb, tables
+from replay.episodes import EpisodeBuffer, EpisodeRecorder, ReverbWriter
 from replay.memory import MemoryTables
 from replay.pacing import EPISODES, Pace
+from replay.stream_memory import StreamMemory
+from replay.streams import StreamRecorder
 from replay.tables import table_limits, TableLimits
 from safety.absorbing import AbsorbingRegions
 from safety.enforcement import enforce
@@ -44,6 +50,9 @@ from safety.visits import (
 
 # Example paths the evaluator keeps for figures.
 NUM_PATHS = 20
+
+# Steps each environment may be ahead of the updates, where steps count at once.
+_STREAM_SLACK = 32
 
 # Keeps the random streams of the roles apart.
 _ROLE_IDS = {'learner': 0, 'actor': 1, 'evaluator': 2, 'replay': 3}
@@ -119,25 +128,63 @@ def make_pace(experiment: Experiment, agent: Agent) -> Pace:
         slack=wave,
         num_actors=experiment.num_actors,
         unit=EPISODES)
+  per_update = pacing.transitions_per_update / pacing.samples_per_insert
+  if isinstance(agent.replay, StreamSpec):
+    # Every step counts at once, so that nobody has to wait for an episode; but
+    # counts are some steps late.
+    return Pace(
+        minimum=pacing.min_steps,
+        per_update=per_update,
+        slack=int(_STREAM_SLACK * wave
+                  + 2 * per_update * agent.updates_per_call),
+        num_actors=experiment.num_actors)
   return Pace(
       minimum=pacing.min_steps,
-      per_update=pacing.transitions_per_update / pacing.samples_per_insert,
+      per_update=per_update,
       # With a second wave nobody would wait, but updates would lag behind: six
       # runs of each came to 90 % in 41,000 and 65,000 steps on average.
       slack=wave * make_spec(experiment).step_limit,
       num_actors=experiment.num_actors)
 
 
-def make_memory_tables(experiment: Experiment, agent: Agent) -> MemoryTables:
+def make_memory_tables(experiment: Experiment,
+                       agent: Agent) -> Union[MemoryTables, StreamMemory]:
   """Builds replay in this process's memory."""
-  return MemoryTables(agent.replay, make_limits(experiment, agent),
-                      role_seed(experiment, 'replay'))
+  seed = role_seed(experiment, 'replay')
+  if isinstance(agent.replay, StreamSpec):
+    return StreamMemory(agent.replay, seed)
+  return MemoryTables(agent.replay, make_limits(experiment, agent), seed)
+
+
+def reverb_tables(experiment: Experiment,
+                  agent: Agent) -> Callable[[], List[Any]]:
+  """Returns what builds the tables, to be called in the replay node."""
+  if isinstance(agent.replay, StreamSpec):
+    return functools.partial(stream_reverb.make_tables, agent.replay)
+  return functools.partial(
+      tables.make_tables, agent.replay, make_limits(experiment, agent))
+
+
+def make_reverb_writer(agent: Agent, client: Any,
+                       should_stop: Callable[[], bool]) -> Any:
+  """Builds what writes to the replay server `client`, a `reverb.Client`."""
+  if isinstance(agent.replay, StreamSpec):
+    return stream_reverb.ReverbStreams(client, agent.replay, should_stop)
+  return ReverbWriter(
+      client, agent.replay.columns, should_stop, agent.replay.priority)
+
+
+def make_batches(agent: Agent, server_address: str) -> Iterator[Batch]:
+  """Yields the batches of the agent's updates from a replay server."""
+  if isinstance(agent.replay, StreamSpec):
+    return stream_reverb.stream_batches(server_address, agent.replay)
+  return dataset.reverb_batches(server_address, agent.replay)
 
 
 def make_observers(experiment: Experiment, agent: Agent,
-                   num_envs: int) -> List[Observer]:
+                   environment: VectorEnvironment) -> List[Observer]:
   """Returns what is measured of every episode: what applies to it."""
-  spec = make_spec(experiment)
+  spec, num_envs = environment.spec, environment.num_envs
   discounted = 'discounted_return' in agent.reports
   observers: List[Observer] = [EpisodeObserver(
       num_envs, spec.has_goals, agent.discount if discounted else None)]
@@ -145,6 +192,8 @@ def make_observers(experiment: Experiment, agent: Agent,
     observers.append(CommandObserver(agent.command_names, num_envs))
   if spec.has_goals:
     observers.append(DistanceObserver(spec, num_envs))
+  if isinstance(environment, Located):
+    observers.append(PlaceObserver(environment, spec.num_places, num_envs))
   if spec.has_position:
     observers += [
         RegionVisitObserver(
@@ -155,13 +204,13 @@ def make_observers(experiment: Experiment, agent: Agent,
 
 
 def make_actor(experiment: Experiment, agent: Agent, index: int,
-               generation: int, writer: EpisodeWriter, link: Link) -> Actor:
-  """Builds one actor of `agent`."""
+               generation: int, writer: Any, link: Link) -> Actor:
+  """Builds one actor of `agent`; the writer is that of its kind of replay."""
   seed = role_seed(experiment, 'actor', index, generation)
   pace = make_pace(experiment, agent)
   environment = make_environment(
       experiment, experiment.envs_per_actor, seed, experiment.sample_goals)
-  observers = make_observers(experiment, agent, experiment.envs_per_actor)
+  observers = make_observers(experiment, agent, environment)
   if env_registry.lookup(experiment.env).walls is not None:
     observers.append(CellObserver(environment.spec, experiment.envs_per_actor))
   return Actor(
@@ -172,20 +221,34 @@ def make_actor(experiment: Experiment, agent: Agent, index: int,
       loop=EnvironmentLoop(environment, jax.random.key(seed), observers),
       policy=agent.policy,
       warmup_policy=agent.warmup_policy,
-      buffer=EpisodeBuffer(agent.replay.columns, experiment.envs_per_actor,
-                           agent.replay.held_out_every),
-      writer=writer,
+      recorder=make_recorder(experiment, agent, index, seed, writer),
       link=link)
+
+
+def make_recorder(experiment: Experiment, agent: Agent, index: int, seed: int,
+                  writer: Any) -> Recorder:
+  """Builds what actor number `index` stores its steps with."""
+  num_envs, replay = experiment.envs_per_actor, agent.replay
+  if isinstance(replay, StreamSpec):
+    return StreamRecorder(
+        replay, num_envs, writer, seed, first_stream=index * num_envs,
+        priority=lambda params: float(agent.insert_priority(params)))
+  return EpisodeRecorder(
+      EpisodeBuffer(replay.columns, num_envs, replay.held_out_every), writer)
 
 
 def make_evaluator(experiment: Experiment, generation: int,
                    variables: VariableSource, sink: Any) -> Evaluator:
   """Builds the evaluator: fixed goal, greedy."""
+
+  def run_steps() -> int:
+    return int(sink.get_counts()['actor_steps'])
+
   seed = role_seed(experiment, 'evaluator', 0, generation)
   environment = make_environment(
       experiment, experiment.eval_episodes, seed, sample_goals=False)
   agent = make_agent(experiment)
-  observers = make_observers(experiment, agent, experiment.eval_episodes)
+  observers = make_observers(experiment, agent, environment)
   paths = None
   if environment.spec.has_position:
     paths = PathObserver(
@@ -198,11 +261,13 @@ def make_evaluator(experiment: Experiment, generation: int,
       path_observer=paths,
       variables=variables,
       sink=sink,
+      run_steps=run_steps if isinstance(environment, Changing) else None,
       interval=experiment.eval_interval)
 
 
 def make_learner(experiment: Experiment, counts: Any,
-                 save_replay: Callable[[], Any]) -> Learner:
+                 save_replay: Callable[[], Any],
+                 set_priorities: Optional[SetPriorities] = None) -> Learner:
   """Builds the learner, from the newest checkpoint if there is one."""
   run_dir = experiment_lib.run_dir(experiment)
   learner = Learner(
@@ -214,7 +279,8 @@ def make_learner(experiment: Experiment, counts: Any,
           keep=experiment.checkpoints_kept),
       key=jax.random.key(role_seed(experiment, 'learner')),
       counts=counts,
-      save_replay=save_replay)
+      save_replay=save_replay,
+      set_priorities=set_priorities)
   if learner.restored_meta is None:
     algorithm = learner_registry.ALGORITHMS[experiment.alg]
     algorithm.on_start(experiment.agent, learner.state)

@@ -21,9 +21,9 @@ from launch import factory
 from launch.counter import Counter
 from launch.experiment import Experiment
 from launch.heartbeat import WatchedStop
-from replay.dataset import Prefetcher, reverb_batches
-from replay.episodes import ReverbWriter
+from replay.dataset import Prefetcher
 from replay.pacing import amount, update_due
+from replay.stream_reverb import PrioritySender
 
 # Seconds one remote call may take.
 CALL_TIMEOUT = 30.0
@@ -153,8 +153,10 @@ class LearnerNode:
     """
     self._replay = replay
     self._counter = counter
+    self._priorities = PrioritySender(replay)
     self._learner = factory.make_learner(
-        experiment, counter, save_replay=lambda: save_replay(replay))
+        experiment, counter, save_replay=lambda: save_replay(replay),
+        set_priorities=self._priorities.set_priorities)
     self._pace = factory.make_pace(experiment, self._learner.agent)
     self._clients = Clients('evaluator')
 
@@ -175,10 +177,10 @@ class LearnerNode:
       self._clients.wait()
 
   def _learn(self, stop: WatchedStop) -> None:
-    spec = self._learner.agent.replay
-    batches = Prefetcher(
-        lambda: reverb_batches(self._replay.server_address, spec))
+    batches = Prefetcher(lambda: factory.make_batches(
+        self._learner.agent, self._replay.server_address))
     batches.start()
+    self._priorities.start()
     counts = patiently(
         self._counter.get_counts, PATIENCE, should_stop=stop.is_set)
     waiting_since = starved_since = time.monotonic()
@@ -227,9 +229,7 @@ class ActorNode:
     """Acts until the program stops."""
     stop = WatchedStop(lp.stop_event())
     agent = factory.make_agent(self._experiment)
-    writer = ReverbWriter(
-        self._replay, agent.replay.columns, stop.is_set,
-        agent.replay.priority)
+    writer = factory.make_reverb_writer(agent, self._replay, stop.is_set)
     generation = _episodes(self._counter, stop.is_set)
     link = Link(f'actor/{self._index} since {time.time_ns()}', self._counter,
                 self._learner, LINK_PERIOD, PATIENCE)

@@ -16,7 +16,6 @@ from launch import experiment as experiment_lib
 from launch import factory, nodes, run_folder
 from launch.experiment import Experiment
 from launch.starter import Role
-from replay.tables import make_tables
 
 _CPU = {'JAX_PLATFORMS': 'cpu', 'CUDA_VISIBLE_DEVICES': ''}
 _ONE_THREAD = {
@@ -38,15 +37,12 @@ ROLES: Mapping[str, Role] = {
 
 def make_program(experiment: Experiment) -> lp.Program:
   """Returns the Launchpad program of one run."""
-  agent = factory.make_agent(experiment)
-  limits = factory.make_limits(experiment, agent)
-  replay_spec = agent.replay
   replay_dir = run_folder.replay_dir(experiment_lib.run_dir(experiment))
   program = lp.Program('cairn')
 
   with program.group('replay'):
     replay = program.add_node(lp.ReverbNode(
-        lambda: make_tables(replay_spec, limits),
+        factory.reverb_tables(experiment, factory.make_agent(experiment)),
         lambda: reverb.checkpointers.DefaultCheckpointer(replay_dir)))
 
   with program.group('counter'):

@@ -21,7 +21,6 @@ from launch import factory, run_folder
 from launch.counter import Counter
 from launch.experiment import Experiment
 from learners.learner import Learner
-from replay.memory import MemoryTables
 from replay.pacing import amount, STEPS, update_due
 
 # Environment steps between evaluations: counted, not timed, so that a run is
@@ -42,7 +41,8 @@ class SerialProgram:
     self._replay = factory.make_memory_tables(experiment, agent)
     self.counter: Counter = factory.make_counter(experiment)
     self.learner: Learner = factory.make_learner(
-        experiment, self.counter, save_replay=self._save_replay)
+        experiment, self.counter, save_replay=self._save_replay,
+        set_priorities=self._replay.set_priorities)
     if self.learner.restored_meta is not None:
       _load_replay(self._replay, self._replay_path)
     generation = int(self.counter.get_counts()['actor_episodes'])
@@ -120,7 +120,7 @@ class SerialProgram:
     return self._replay_path
 
 
-def _load_replay(replay: MemoryTables, path: str) -> None:
+def _load_replay(replay: Any, path: str) -> None:
   with np.load(path, allow_pickle=False) as stored:
     saved: Dict[str, Any] = json.loads(str(stored['meta']))
     saved['arrays'] = {n: stored[n] for n in stored.files if n != 'meta'}

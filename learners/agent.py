@@ -30,6 +30,10 @@ HELD_OUT = 'held_out'
 REMOVERS = ('oldest', 'lowest_priority')
 
 
+# Stands for a priority that stays.
+UNCHANGED = np.float32(-1.0)
+
+
 class Column(NamedTuple):
   """Shape and NumPy dtype name of one array of a replay item."""
   shape: Tuple[int, ...]
@@ -129,7 +133,8 @@ class Agent:
     policy: acts in training.
     eval_policy: acts in evaluation.
     warmup_policy: acts until replay holds its minimum.
-    replay: what it needs of replay.
+    replay: what it needs of replay: a `ReplaySpec` where it learns from whole
+      episodes, or a `StreamSpec` (stream_spec.py) where from single steps.
     updates_per_call: SGD steps in one `update`.
     reports: names of the episode metrics that `hear` is told.
     hear: `(state, reports, valid) -> state`, jittable: told of every finished
@@ -142,6 +147,10 @@ class Agent:
     commanded: `(lowest, highest, horizon, greedy) -> policy`, whose commands
       climb from `lowest` in the first environment to `highest` in the last; a
       horizon of None is the agent's own. None where no command is followed.
+    priorities: `state -> {table: [B]}`, new priorities of the items in the
+      batch of the last update, by prioritised table; `UNCHANGED` leaves one
+      as it is.
+    insert_priority: `variables -> priority` of new items.
     eval_variables: `state -> variables`, what the evaluator fetches; None means
       what actors do.
     discount: of the episode metric `discounted_return`, for agents that ask for
@@ -153,7 +162,7 @@ class Agent:
   policy: Policy
   eval_policy: Policy
   warmup_policy: Policy
-  replay: ReplaySpec
+  replay: Any
   updates_per_call: int
   reports: Tuple[str, ...] = ()
   hear: Optional[Callable[[State, Mapping[str, jax.Array], jax.Array],
@@ -162,6 +171,8 @@ class Agent:
   command_names: Tuple[str, ...] = ()
   commanded: Optional[Callable[[float, float, Optional[float], bool],
                                Policy]] = None
+  priorities: Callable[[State], Mapping[str, jax.Array]] = lambda state: {}
+  insert_priority: Callable[[Any], Any] = lambda variables: 1.0
   eval_variables: Optional[Callable[[State], Any]] = None
   discount: float = 1.0
 

@@ -3,18 +3,31 @@
 import dataclasses
 import threading
 import time
-from typing import Any, Callable, Dict, Optional, Protocol, Sequence, Tuple
+from typing import (
+  Any,
+  Callable,
+  Dict,
+  Mapping,
+  Optional,
+  Protocol,
+  Sequence,
+  Tuple,
+)
 
 import jax
 import numpy as np
 
 from learners import checkpoint
-from learners.agent import Agent, Batch, Metrics
+from learners.agent import Agent, Batch, Metrics, UNCHANGED
 
 # Who fetches variables.
 _ACTOR, _EVALUATOR = 'actor', 'evaluator'
 # Episodes an agent is told of at once, so that this compiles once.
 _REPORTS_PER_CALL = 64
+
+
+# `(table, key [n] uint64, priority [n])`
+SetPriorities = Callable[[str, np.ndarray, np.ndarray], None]
 
 
 class Counts(Protocol):
@@ -69,7 +82,8 @@ class Learner:
   """Drives any `Agent`; hands its variables to whoever asks."""
 
   def __init__(self, agent: Agent, config: LearnerConfig, key: jax.Array,
-               counts: Counts, save_replay: Callable[[], Any]):
+               counts: Counts, save_replay: Callable[[], Any],
+               set_priorities: Optional[SetPriorities] = None):
     """Starts from the newest checkpoint, or anew.
 
     Args:
@@ -79,11 +93,13 @@ class Learner:
       counts: the run's counter.
       save_replay: called with each checkpoint; what it returns, JSON data, is
         kept in it.
+      set_priorities: takes the agent's new priorities, one call late.
     """
     self._agent = agent
     self._config = config
     self._counts = counts
     self._save_replay = save_replay
+    self._set_priorities = set_priorities
     self._update = jax.jit(self._update_and_serve, donate_argnums=0)
     self._hear = jax.jit(agent.hear, donate_argnums=0) if agent.hear else None
     state = agent.init(key)
@@ -93,6 +109,8 @@ class Learner:
     self._heard = int(restored.meta.get('heard', 0)) if restored else 0
     self._state = jax.device_put(restored.state if restored else state)
     self._pending: Optional[Dict[str, jax.Array]] = None
+    # By table, the keys and new priorities of what the last call drew.
+    self._pending_priorities: Dict[str, Tuple[Any, Any]] = {}
     self._lock = threading.Lock()
     self._published = (
         self._updates, jax.device_get(self._served(self._state)))
@@ -162,11 +180,16 @@ class Learner:
     Returns:
       The run's counts.
     """
-    self._state, metrics, served = self._update(self._state, batch)
+    self._state, metrics, served, priorities = self._update(
+        self._state, batch)
     if self._pending is not None:
       # Bounds how far the device may lag behind this loop to one call.
       jax.block_until_ready(self._pending)
+    self._send_priorities()
     self._pending = metrics
+    self._pending_priorities = {
+        table: (batch[table]['key'], values)
+        for table, values in priorities.items()}
     self._updates += self._agent.updates_per_call
     with self._lock:
       self._published = (self._updates, served)
@@ -198,10 +221,22 @@ class Learner:
       self._counts.record_learner(row)
     self.save()
 
+  def _send_priorities(self) -> None:
+    """Hands on the priorities of the last call, which is done by now."""
+    if self._set_priorities is None:
+      return
+    for table, (key, values) in self._pending_priorities.items():
+      values = np.asarray(values)
+      changed = values != UNCHANGED
+      number = np.ascontiguousarray(key).view(np.uint64)[:, 0]
+      self._set_priorities(table, number[changed], values[changed])
+
   def _update_and_serve(
-      self, state: Any, batch: Batch) -> Tuple[Any, Metrics, Dict[str, Any]]:
+      self, state: Any, batch: Batch
+  ) -> Tuple[Any, Metrics, Dict[str, Any], Mapping[str, jax.Array]]:
     state, metrics = self._agent.update(state, batch)
-    return state, metrics, self._served(state)
+    return (state, metrics, self._served(state),
+            self._agent.priorities(state))
 
   def _served(self, state: Any) -> Dict[str, Any]:
     """Returns what each kind of caller gets."""

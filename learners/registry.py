@@ -8,6 +8,8 @@ from learners.contrastive import agent as contrastive_agent
 from learners.contrastive import analysis as contrastive_analysis
 from learners.contrastive import config as contrastive_config
 from learners.contrastive import requirements as contrastive_requirements
+from learners.dceo import agent as dceo_agent
+from learners.dceo import config as dceo_config
 from learners.rcp import agent as rcp_agent
 from learners.rcp import config as rcp_config
 from learners.rcp import requirements as rcp_requirements
@@ -69,8 +71,17 @@ RCP = Algorithm(
     presets=rcp_config.PRESETS,
     environment_problems=rcp_requirements.problems)
 
+DCEO = Algorithm(
+    config_class=dceo_config.DCEOConfig,
+    configure=dceo_config.from_settings,
+    problems=dceo_config.problems,
+    make_agent=dceo_agent.make_agent,
+    presets=dceo_config.PRESETS,
+    environment_problems=dceo_agent.environment_problems)
+
 ALGORITHMS: Dict[str, Algorithm] = {
     **{name: CONTRASTIVE for name in contrastive_config.VARIANTS},
-    'udrl': UDRL,
+    **{name: DCEO for name in dceo_config.VARIANTS},
     **{name: RCP for name in rcp_config.VARIANTS},
+    'udrl': UDRL,
 }

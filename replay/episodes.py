@@ -1,6 +1,6 @@
 """What actors write: whole episodes, one replay item each."""
 
-from typing import Any, Callable, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping, Optional, Protocol
 
 import dm_env
 import numpy as np
@@ -14,6 +14,14 @@ Episodes = Dict[str, np.ndarray]
 FLUSH_TIMEOUT_MS = 500
 # Items sent before the server must have confirmed them.
 MAX_UNCONFIRMED = 20
+
+
+class EpisodeWriter(Protocol):
+  """Stores episodes; False means the program stopped first."""
+
+  def write(self, episodes: Episodes) -> bool:
+    """Stores `[n, ...]` episodes."""
+    ...
 
 
 class EpisodeBuffer:
@@ -163,3 +171,45 @@ class ReverbWriter:
       except reverb.errors.DeadlineExceededError:
         if self._should_stop():
           return False
+
+
+class EpisodeRecorder:
+  """Stores whole episodes: an actor's `Recorder`."""
+
+  counts_steps = False
+
+  def __init__(self, buffer: EpisodeBuffer, writer: EpisodeWriter):
+    """Puts the parts together.
+
+    Args:
+      buffer: collects episodes.
+      writer: stores them.
+    """
+    self._buffer = buffer
+    self._writer = writer
+
+  @property
+  def unstored_steps(self) -> int:
+    """Environment steps in episodes that have not ended."""
+    return self._buffer.unstored_steps
+
+  def record(self, timestep: dm_env.TimeStep, action: Optional[np.ndarray],
+             params: Any) -> Optional[Mapping[str, np.ndarray]]:
+    """Adds one vectorised step and stores the episodes that ended with it.
+
+    Args:
+      timestep: batched, as a `VectorEnvironment` returns it.
+      action: `[E, ...]` what led to it; None right after `reset`.
+      params: not needed.
+
+    Returns:
+      Which episodes were held out, if any are, or None if the program stopped
+      before they were stored.
+    """
+    del params
+    episodes = self._buffer.add(timestep, action)
+    if episodes is None:
+      return {}
+    if not self._writer.write(episodes):
+      return None
+    return {n: episodes[n] for n in (HELD_OUT,) if n in episodes}

@@ -160,6 +160,11 @@ class MemoryTables:
       batch[HELD_OUT] = self._held_out.sample(self._replay.held_out_per_batch)
     return batch
 
+  def set_priorities(self, table: str, key: np.ndarray,
+                     priority: np.ndarray) -> None:
+    """Refuses: episodes keep the priority they were written with."""
+    raise ValueError(f'{table} has no priorities that change')
+
   def save(self) -> Dict[str, Any]:
     """Returns everything needed to go on; arrays by name in 'arrays'."""
     saved = self._episodes.save()

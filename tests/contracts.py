@@ -17,6 +17,8 @@ import numpy as np
 from actors.policy import Policy
 from envs.vector import VectorEnvironment
 from learners.agent import Agent, EpisodePacing, HELD_OUT
+from learners.stream_spec import StreamSpec
+from replay import streams
 
 FIRST, MID, LAST = (int(t) for t in dm_env.StepType)
 MakeVector = Callable[[int, int], VectorEnvironment]
@@ -104,10 +106,11 @@ def _check_episodes(env: VectorEnvironment, terminates: bool) -> None:
       elapsed[i] = 0 if first else elapsed[i] + 1
       _check_end(timestep, i, elapsed[i], spec.step_limit, terminates)
       if not first:
-        np.testing.assert_array_equal(
-            timestep.observation[i, spec.obs_dim:],
-            previous.observation[i, spec.obs_dim:],
-            err_msg='the goal changed within an episode')
+        if spec.has_goals:
+          np.testing.assert_array_equal(
+              timestep.observation[i, spec.obs_dim:],
+              previous.observation[i, spec.obs_dim:],
+              err_msg='the goal changed within an episode')
       ends[i] += timestep.step_type[i] == LAST
   assert np.all(ends >= 2), f'episodes outlive the step limit: {ends} ended'
 
@@ -115,8 +118,8 @@ def _check_episodes(env: VectorEnvironment, terminates: bool) -> None:
 def _check_specs(env: VectorEnvironment) -> None:
   spec, observation = env.spec, env.observation_spec()
   action = env.action_spec()
-  assert observation.shape == (spec.observation_dim,)
-  assert observation.dtype == np.float32
+  assert observation.shape == spec.observation_shape
+  assert observation.dtype == np.dtype(spec.observation_dtype)
   assert action.shape == spec.action_shape
   assert action.dtype == np.dtype(spec.action_dtype)
   if spec.num_actions:
@@ -142,7 +145,7 @@ def _check_values(env: VectorEnvironment, timestep: dm_env.TimeStep) -> None:
         f'{name}: expected [{num}] {np.dtype(dtype)}, got: {value.shape} '
         f'{value.dtype}')
     assert np.all(np.isfinite(value)), f'{name} is not finite: {value}'
-  assert timestep.observation.shape == (num, spec.observation_dim)
+  assert timestep.observation.shape == (num, *spec.observation_shape)
   for observation in timestep.observation:
     env.observation_spec().validate(observation)
     assert np.all(np.isfinite(observation))
@@ -277,7 +280,8 @@ def check_dm_environment(env: dm_env.Environment, num_steps: int = 120) -> None:
 
 
 def check_policy(policy: Policy, params: Any, observation_dim: int,
-                 action_dim: int, num_actions: int = 0) -> None:
+                 action_dim: int, num_actions: int = 0,
+                 frame_shape: Sequence[int] = ()) -> None:
   """Checks the rules of `actors.policy.Policy`.
 
   Args:
@@ -286,11 +290,15 @@ def check_policy(policy: Policy, params: Any, observation_dim: int,
     observation_dim: number of entries in an observation.
     action_dim: number of entries in an action.
     num_actions: how many actions there are where they are discrete, else 0.
+    frame_shape: of observations that are uint8 pictures.
   """
   num_envs = 5
   key_init, key_act, key_observation = jax.random.split(jax.random.key(0), 3)
   observation = 3.0 * jax.random.normal(
       key_observation, (num_envs, observation_dim))
+  if frame_shape:
+    observation = jax.random.bits(
+        key_observation, (num_envs, *frame_shape), jnp.uint8)
   is_first = jnp.arange(num_envs) % 2 == 0
   state = policy.init(key_init, num_envs)
 
@@ -366,16 +374,26 @@ def check_agent(agent: Agent, episodes: Mapping[str, Any],
 
   assert_same_values(agent.variables(new_state), agent.variables(new_state),
                      'variables are not pure')
-  observation_dim = agent.replay.columns['observation'].shape[-1]
-  action_dim = agent.replay.columns['action'].shape[-1]
+  if isinstance(agent.replay, StreamSpec):
+    observation_dim = action_dim = 0
+    frame_shape = agent.replay.frame.shape
+  else:
+    observation_dim = agent.replay.columns['observation'].shape[-1]
+    action_dim = agent.replay.columns['action'].shape[-1]
+    frame_shape = ()
   for policy in (agent.policy, agent.eval_policy, agent.warmup_policy,
                  *agent.eval_policies.values()):
     params = policy.select(agent.variables(new_state))
-    check_policy(policy, params, observation_dim, action_dim, num_actions)
+    check_policy(policy, params, observation_dim, action_dim, num_actions,
+                 frame_shape)
 
 
 def _check_replay(agent: Agent, episodes: Mapping[str, np.ndarray]) -> None:
   replay = agent.replay
+  assert agent.updates_per_call >= 1
+  if isinstance(replay, StreamSpec):
+    _check_streams(agent, episodes)
+    return
   expected = set(replay.columns) | ({HELD_OUT} if replay.held_out_every
                                     else set())
   assert expected == set(episodes), (
@@ -393,7 +411,22 @@ def _check_replay(agent: Agent, episodes: Mapping[str, np.ndarray]) -> None:
     assert replay.max_steps is None or pacing.min_steps <= replay.max_steps
     assert pacing.transitions_per_update >= 1
     assert pacing.samples_per_insert > 0
-  assert agent.updates_per_call >= 1
+
+
+def _check_streams(agent: Agent, batch: Mapping[str, Any]) -> None:
+  """Checks that the tables are those of the batch, and of the priorities."""
+  replay = agent.replay
+  assert set(replay.tables) == set(batch)
+  state = jax.eval_shape(agent.init, jax.random.key(0))
+  priorities = jax.eval_shape(agent.priorities, state)
+  for name, table in replay.tables.items():
+    for column, layout in streams.item_columns(replay, name).items():
+      shape = (table.items_per_batch, *layout.shape)
+      assert batch[name][column].shape == shape, f'{name}, {column}'
+    if table.prioritized:
+      assert priorities[name].shape == (table.items_per_batch,)
+  assert set(priorities) <= {
+      name for name, table in replay.tables.items() if table.prioritized}
 
 
 def copy_of(pytree: Any) -> Any:

@@ -83,7 +83,8 @@ PURE_MODULES = sorted(
     if name in ('replay.hindsight', 'replay.relabel', 'safety.regions',
                 'safety.masking')
     or (name.startswith('learners.')
-        and name.rsplit('.', 1)[1] in ('networks', 'losses')))
+        and name.rsplit('.', 1)[1] in (
+            'networks', 'losses', 'laplacian', 'options')))
 
 
 def test_the_sources_are_read_as_written(tmp_path):
@@ -152,8 +153,8 @@ def test_no_file_is_too_long(path):
 
 
 @pytest.mark.parametrize('folder', [
-    *FOLDERS, 'learners/contrastive', 'learners/rcp', 'learners/tabular',
-    'learners/udrl',
+    *FOLDERS, 'learners/contrastive', 'learners/dceo', 'learners/rcp',
+    'learners/tabular', 'learners/udrl',
     *(f'tests/{package}' for package in PACKAGES)])
 def test_every_folder_is_a_package(folder):
   assert os.path.isfile(os.path.join(ROOT, folder, '__init__.py'))

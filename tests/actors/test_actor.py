@@ -12,7 +12,7 @@ from actors.policy import Policy
 from actors.variables import Snapshot
 from envs.vector import StackedEnvironments
 from learners.agent import Column
-from replay.episodes import EpisodeBuffer
+from replay.episodes import EpisodeBuffer, EpisodeRecorder
 from replay.pacing import Pace
 from tests import fakes
 
@@ -56,9 +56,13 @@ class FakeLink:
   def latest(self):
     return dict(self.counts), self.snapshot
 
-  def record_episodes(self, metrics, actor):
+  def record_steps(self, steps):
+    self.counts['actor_steps'] += steps
+
+  def record_episodes(self, metrics, actor, count_steps=True):
     self.recorded.append((metrics, actor))
-    self.counts['actor_steps'] += int(metrics['episode_length'].sum())
+    if count_steps:
+      self.counts['actor_steps'] += int(metrics['episode_length'].sum())
 
   def take_ages(self):
     ages, self.ages = self.ages, []
@@ -96,7 +100,8 @@ class Setup:
         EnvironmentLoop(
             StackedEnvironments(environments, environments[0].spec),
             jax.random.key(0), [EpisodeObserver(NUM_ENVS), self]),
-        POLICY, WARMUP, EpisodeBuffer(COLUMNS, NUM_ENVS), self.writer, link)
+        POLICY, WARMUP,
+        EpisodeRecorder(EpisodeBuffer(COLUMNS, NUM_ENVS), self.writer), link)
 
   # It watches its own loop.
   def observe_first(self, step):
@@ -305,7 +310,8 @@ def test_episodes_cut_short_by_termination_are_written_too():
       ActorConfig(PLENTY, 0, 100),
       EnvironmentLoop(StackedEnvironments(environments, environments[0].spec),
                       jax.random.key(0), [EpisodeObserver(NUM_ENVS)]),
-      POLICY, WARMUP, EpisodeBuffer(COLUMNS, NUM_ENVS), setup.writer, link)
+      POLICY, WARMUP,
+      EpisodeRecorder(EpisodeBuffer(COLUMNS, NUM_ENVS), setup.writer), link)
   for _ in range(7):
     assert actor.step()
   # Lengths 1 and 2 with a reset between: ends at calls 1, 2, 3, 5 and 5.

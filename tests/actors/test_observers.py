@@ -11,6 +11,7 @@ from actors.observers import (
   DistanceObserver,
   EpisodeObserver,
   PathObserver,
+  PlaceObserver,
 )
 from envs.spec import EnvSpec
 
@@ -196,3 +197,23 @@ def test_without_goals_there_is_no_success_and_returns_may_be_discounted():
     assert finished(observer, 0) == {
         'episode_return': [6.0], 'episode_length': [3],
         'discounted_return': [2.75]}
+
+
+class Walkers:
+  """Says where its environments are."""
+
+  def places(self):
+    return np.array(self.now)
+
+
+def test_places_count_once_in_an_episode_and_once_ever():
+  walkers = Walkers()
+  observer = PlaceObserver(walkers, num_places=5, num_envs=2)
+  walkers.now = [0, 0]
+  feed(observer, [FIRST, FIRST], reset=True)
+  for walkers.now in ([1, 0], [0, 4], [1, 4]):
+    feed(observer, [MID, MID])
+  assert finished(observer, 0, 1) == {'places': [2, 2], 'places_ever': [3, 3]}
+  walkers.now = [0, 3]
+  feed(observer, [FIRST, MID])
+  assert finished(observer, 0, 1) == {'places': [1, 3], 'places_ever': [4, 4]}

@@ -21,18 +21,27 @@ class FakeCounter:
     self.down = None
     self.recorded = []
     self.reports = []
+    self.step_reports = []
 
   def get_counts(self):
     if self.down is not None:
       raise self.down
     return dict(self.counts)
 
-  def record_episodes(self, metrics, actor, report):
+  def record_steps(self, steps, report):
+    if self.down is not None:
+      raise self.down
+    self.step_reports.append((steps, report))
+    self.counts['actor_steps'] += steps
+    return dict(self.counts)
+
+  def record_episodes(self, metrics, actor, report, count_steps=True):
     if self.down is not None:
       raise self.down
     self.recorded.append((metrics, actor))
     self.reports.append(report)
-    self.counts['actor_steps'] += int(metrics['episode_length'].sum())
+    if count_steps:
+      self.counts['actor_steps'] += int(metrics['episode_length'].sum())
     return dict(self.counts)
 
 
@@ -174,8 +183,8 @@ def test_no_step_counts_twice_or_vanishes_while_a_round_is_under_way(connect):
 
   record, serve = counter.record_episodes, learner.get_variables
 
-  def record_and_look(metrics, actor, report):
-    counts = record(metrics, actor, report)
+  def record_and_look(metrics, actor, report, count_steps):
+    counts = record(metrics, actor, report, count_steps)
     look()
     return counts
 
@@ -221,8 +230,8 @@ def test_a_report_keeps_its_number_until_its_reply_has_come(connect):
   link = connect(counter, FakeLearner())
   record = counter.record_episodes
 
-  def lose_the_reply(metrics, actor, report):
-    record(metrics, actor, report)
+  def lose_the_reply(metrics, actor, report, count_steps):
+    record(metrics, actor, report, count_steps)
     raise TimeoutError('no reply')
 
   counter.record_episodes = lose_the_reply
@@ -445,3 +454,25 @@ def test_reports_made_while_others_are_on_their_way_are_not_lost(connect):
   assert [actor['n'] for _, actor in counter.recorded] == list(range(300))
   # One actor sees each of its own steps once, reported or not.
   assert seen == list(range(1, 301))
+
+
+def test_steps_count_at_once_and_are_reported_once():
+  """Also if the report fails first, and more steps are made meanwhile."""
+  counter = FakeCounter()
+  link = Link('a', counter, FakeLearner(), period=10.0, patience=10.0)
+  link.refresh()
+  link.record_steps(3)
+  link.record_steps(2)
+  assert link.latest()[0]['actor_steps'] == 5
+  counter.down = RuntimeError('away')
+  with pytest.raises(RuntimeError, match='away'):
+    link.refresh()
+  link.record_steps(4)
+  assert link.latest()[0]['actor_steps'] == 9
+  counter.down = None
+  link.record_episodes({'episode_length': np.array([7])}, {},
+                       count_steps=False)
+  link.refresh()
+  link.refresh()
+  assert counter.step_reports == [(5, ('a, steps', 0)), (4, ('a, steps', 1))]
+  assert link.latest()[0]['actor_steps'] == counter.counts['actor_steps'] == 9

@@ -437,3 +437,14 @@ def test_where_nothing_is_a_success_the_return_tells_the_best(logs):
           'episode_length': np.array([5, 5])}, None)
   assert counter.get_snapshot()['score'] == 2.0
   assert logs['evaluator'].rows[0]['episodes'] == 2
+
+
+def test_steps_that_were_counted_before_are_not_counted_with_their_episode(
+    logs):
+  counter = make(logs)
+  assert counter.record_steps(5, ('a, steps', 0))['actor_steps'] == 5
+  assert counter.record_steps(5, ('a, steps', 0))['actor_steps'] == 5
+  assert counter.record_steps(2, ('a, steps', 1))['actor_steps'] == 7
+  counts = counter.record_episodes(
+      episodes([6]), FIGURES, ('a', 0), count_steps=False)
+  assert (counts['actor_steps'], counts['actor_episodes']) == (7, 1)

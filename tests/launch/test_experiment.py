@@ -11,6 +11,7 @@ from launch import experiment as experiment_lib
 from launch.experiment import CHANGEABLE, ConfigError, Experiment
 from learners import registry
 from learners.contrastive import config as contrastive_config
+from learners.dceo import config as dceo_config
 from safety.regions import Box
 
 
@@ -131,6 +132,14 @@ def test_nothing_is_wrong_with_agents_under_commands(alg, env):
 ])
 def test_nothing_is_wrong_with_good_settings(alg, settings):
   assert experiment_lib.problems(make(alg, **settings)) == []
+
+
+@pytest.mark.parametrize('alg', sorted(dceo_config.VARIANTS))
+def test_agents_of_pictures_ask_for_them(alg):
+  assert experiment_lib.problems(make(alg, env='grid_FourRooms')) == []
+  assert experiment_lib.problems(make(alg, env='atari_Pong')) == []
+  found = experiment_lib.problems(make(alg, env='cartpole'))
+  assert len(found) == 1 and 'pictures' in found[0]
 
 
 def test_all_problems_are_listed_at_once():

@@ -12,7 +12,13 @@ import pytest
 from actors.policy import uniform_policy
 from envs.spec import EnvSpec
 from learners import checkpoint
-from learners.agent import Agent, Column, ReplaySpec, StepPacing
+from learners.agent import (
+  Agent,
+  Column,
+  ReplaySpec,
+  StepPacing,
+  UNCHANGED,
+)
 from learners.contrastive import agent as contrastive_agent
 from learners.contrastive import config as contrastive_config
 from learners.learner import Learner, LearnerConfig
@@ -361,3 +367,26 @@ def test_an_agent_that_does_not_listen_is_told_nothing(make):
   counts.get_episodes = None
   learner.hear(10)
   assert learner.state.position.tolist() == [0.0] * 3
+
+
+def test_priorities_are_handed_on_a_call_later_without_unchanged_ones(tmp_path):
+  def update(state, batch):
+    return state + 1, {'state': state}
+
+  agent = dataclasses.replace(
+      toy_agent(), init=lambda key: jnp.zeros(2), update=update,
+      variables=lambda state: state,
+      priorities=lambda state: {
+          'main': jnp.stack([state[0], jnp.asarray(UNCHANGED), 10 + state[1]])})
+  sent = []
+  learner = Learner(
+      agent, LearnerConfig(str(tmp_path), NEVER, NEVER), jax.random.key(0),
+      FakeCounts(), save_replay=dict,
+      set_priorities=lambda table, key, priority: sent.append(
+          (table, key.tolist(), priority.tolist())))
+  keys = np.array([2**63 + 5, 7, 2**40], np.uint64)
+  batch = {'main': {'key': jnp.asarray(keys.view(np.uint32).reshape(3, 2))}}
+  learner.step(batch, 0.0)
+  assert sent == []
+  learner.step(batch, 0.0)
+  assert sent == [('main', [2**63 + 5, 2**40], [1.0, 11.0])]

@@ -1,0 +1,1 @@
+"""Rainbow with Laplacian options (DCEO), and Rainbow alone."""

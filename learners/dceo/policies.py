@@ -1,0 +1,134 @@
+"""What acts: epsilon-greedy value networks, with options in training."""
+
+from typing import Any, NamedTuple, Tuple
+
+import jax
+import jax.numpy as jnp
+
+from actors.policy import Policy
+from learners.dceo import config as config_lib
+from learners.dceo import losses, options
+from learners.dceo.config import DCEOConfig
+from learners.dceo.networks import Networks
+from learners.stream_spec import StreamSpec
+
+
+class ActingState(NamedTuple):
+  """What a policy remembers of each environment.
+
+  Attributes:
+    frames: `[E, H, W, S]` uint8, the newest last.
+    machine: option under way.
+    epsilon: `[E]` the environment's own, if epsilons form a ladder.
+  """
+  frames: jax.Array
+  machine: options.OptionState
+  epsilon: jax.Array
+
+
+def make_policy(config: DCEOConfig, networks: Networks, replay: StreamSpec,
+                evaluation: bool) -> Policy:
+  """Returns the policy of training or of evaluation.
+
+  Its params are what `variables` serves: `main`, `options` (stacked) and
+  `updates`. In evaluation no option starts.
+
+  Args:
+    config: settings.
+    networks: of values.
+    replay: what a frame is.
+    evaluation: whether it is for evaluation.
+  """
+  num_options = 0 if evaluation else config_lib.num_options(config)
+  main_atoms = losses.support(-config.vmax, config.vmax, config.num_atoms)
+  option_atoms = losses.support(
+      -config.option_vmax, config.option_vmax, config.num_atoms)
+
+  def init(key, num_envs):
+    return ActingState(
+        jnp.zeros((num_envs, *replay.frame.shape, replay.stack), jnp.uint8),
+        options.initial(num_envs),
+        options.ladder_epsilons(key, num_envs))
+
+  def base_epsilon(params, state):
+    shape = state.epsilon.shape
+    if evaluation:
+      return jnp.full(shape, config.eps_eval)
+    if config.noisy:
+      return jnp.zeros(shape)
+    if config.eps_mode == 'ladder':
+      return state.epsilon
+    steps = config_lib.environment_steps(
+        config, params['updates'].astype(jnp.float32))
+    return jnp.full(shape, options.annealed_epsilon(
+        steps, config.eps_least, config.min_replay_size, config.eps_decay))
+
+  def or_setting(value, epsilon):
+    return epsilon if value is None else jnp.full_like(epsilon, value)
+
+  def act(params, observation, state, key, is_first):
+    key_options, key_noise, key_action = jax.random.split(key, 3)
+    frames = push_frame(state.frames, observation, is_first)
+    machine, epsilon = state.machine, base_epsilon(params, state)
+    if num_options and not config.carry_options:
+      machine = options.restart(machine, is_first)
+    machine = options.step(
+        machine, key_options, or_setting(config.option_start_eps, epsilon),
+        config.option_prob, config.option_duration, num_options)
+    noise = key_noise if config.noisy and not evaluation else None
+
+    def values_of(net_params, atoms):
+      return losses.q_values(
+          networks.q_logits(net_params, frames, noise), atoms)
+
+    q = values_of(params['main'], main_atoms)
+    if num_options:
+      inside = machine.option != options.NONE
+      q = option_values(
+          lambda o: values_of(jax.tree.map(lambda x: x[o], params['options']),
+                              option_atoms),
+          machine.option, num_options, q)
+      epsilon = jnp.where(
+          inside, or_setting(config.option_action_eps, epsilon), epsilon)
+    action = options.epsilon_greedy(key_action, q, epsilon)
+    return action, ActingState(frames, machine, state.epsilon)
+
+  return Policy(init=init, act=act)
+
+
+def push_frame(frames: jax.Array, frame: jax.Array,
+               is_first: jax.Array) -> jax.Array:
+  """Adds the newest frame; a stack that just began has empty ones before it.
+
+  Args:
+    frames: `[E, H, W, S]` uint8.
+    frame: `[E, H, W]` uint8.
+    is_first: `[E]` bool.
+  """
+  kept = jnp.where(is_first[:, None, None, None], 0, frames[..., 1:])
+  return jnp.concatenate(
+      [kept, frame[..., jnp.newaxis]], axis=-1).astype(jnp.uint8)
+
+
+def option_values(values_of: Any, option: jax.Array, num_options: int,
+                  otherwise: jax.Array) -> jax.Array:
+  """Returns the values under each environment's own option.
+
+  Only options that are under way somewhere are computed.
+
+  Args:
+    values_of: `option -> [E, A]`.
+    option: `[E]` int32.
+    num_options: K.
+    otherwise: `[E, A]` where none is under way.
+  """
+
+  def body(q: jax.Array, index: jax.Array) -> Tuple[jax.Array, None]:
+    mine = option == index
+
+    def replaced():
+      return jnp.where(mine[:, jnp.newaxis], values_of(index), q)
+
+    return jax.lax.cond(jnp.any(mine), replaced, lambda: q), None
+
+  return jax.lax.scan(body, otherwise, jnp.arange(num_options))[0]
