@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from typing import Optional
+from typing import Callable, Optional
 
 from absl import logging
 
@@ -64,7 +64,7 @@ class WatchedStop:
 
 
 def report(address: str, title: str, has_loop: bool,
-           lost_after: Optional[float]) -> threading.Event:
+           lost_after: Optional[float]) -> Callable[[], None]:
   """Starts to report this node to the starter.
 
   Args:
@@ -75,7 +75,7 @@ def report(address: str, title: str, has_loop: bool,
       stop, because nothing else will end it; None never does.
 
   Returns:
-    An event that ends the reports; a node reports until it is gone.
+    A function that ends the reports; a node reports until it is gone.
   """
   import courier
   client = courier.Client(
@@ -96,5 +96,11 @@ def report(address: str, title: str, has_loop: bool,
           return
       over.wait(PERIOD)
 
-  threading.Thread(target=repeat, name='heartbeat', daemon=True).start()
-  return over
+  thread = threading.Thread(target=repeat, name='heartbeat', daemon=True)
+  thread.start()
+
+  def end() -> None:
+    over.set()
+    thread.join(2 * _CALL_TIMEOUT)
+
+  return end

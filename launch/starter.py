@@ -160,8 +160,9 @@ class Starter:
         failed = self._watch()
         self._stop_nodes(_FAILURE_GRACE if failed else None)
       finally:
+        # The server goes with the process: stopping it in the middle of a call,
+        # such as a last beat, may never return.
         self._kill(self._nodes)
-        self._server.Stop()
     if failed is None and self._signals > 1:
       return 130
     failed = failed or self._unfinished()
