@@ -9,7 +9,8 @@ from absl import flags
 
 from envs import registry as env_registry
 from launch import experiment as experiment_lib
-from launch.experiment import ConfigError, Experiment
+from launch.errors import ConfigError
+from launch.experiment import Experiment
 from learners import registry as learner_registry
 from learners import settings
 

@@ -71,7 +71,7 @@ class Counter:
       self._counter.increment(**saved['counts'])
       self._episodes.restore(saved['episodes'])
       self._score = saved['score']
-      if saved['cell_visits'] is not None:
+      if saved.get('cell_visits') is not None:
         self._cell_visits = np.array(saved['cell_visits'], np.int64)
       self._wall_offset = saved['seconds']
     self._began = time.monotonic()

@@ -20,15 +20,6 @@ CHANGEABLE = frozenset({
     'max_actor_restarts', 'hang_minutes', 'log_dir_path', 'checkpoints_kept'})
 
 
-class ConfigError(ValueError):
-  """Everything that is wrong with a configuration, one problem a line."""
-
-  def __init__(self, problems: List[str]):
-    self.problems = list(problems)
-    lines = ''.join(f'\n  - {p}' for p in self.problems)
-    super().__init__(f'{len(self.problems)} problem(s) in the settings:{lines}')
-
-
 @dataclasses.dataclass(frozen=True)
 class Experiment:
   """A run: what is learned, where, how, and how far.

@@ -15,6 +15,9 @@ from absl import logging
 
 # Seconds between two reports.
 PERIOD = 2.0
+# Seconds a node may take until its loop turns for the first time: imports are
+# slow on a busy machine.
+START_SECONDS = 120.0
 _CALL_TIMEOUT = 5.0
 
 
@@ -22,15 +25,15 @@ class Pulse:
   """When the loop of this process was last seen to turn."""
 
   def __init__(self):
-    self._turned = time.monotonic()
+    self._turned = time.monotonic() + START_SECONDS
 
   def beat(self) -> None:
     """Called at each turn."""
     self._turned = time.monotonic()
 
   def idle(self) -> float:
-    """Returns the seconds since the last turn."""
-    return time.monotonic() - self._turned
+    """Returns the seconds since the last turn, or since one was due."""
+    return max(0.0, time.monotonic() - self._turned)
 
 
 # A process runs one node, whose parts Launchpad builds, so nobody can hand it
@@ -42,9 +45,10 @@ class WatchedStop:
   """A stop event; asking it is what a loop beats by."""
 
   def __init__(self, event: threading.Event, pulse: Pulse = PULSE):
-    """Wraps `event`."""
+    """Wraps `event`; the first beat."""
     self._event = event
     self._pulse = pulse
+    pulse.beat()
 
   def is_set(self) -> bool:
     """Whether the node is to stop."""

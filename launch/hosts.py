@@ -24,7 +24,7 @@ from typing import (
 
 import portpicker
 
-from launch.experiment import ConfigError
+from launch.errors import ConfigError
 from launch.node import PARENT_VARIABLE
 from launch.where import Where
 

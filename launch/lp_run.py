@@ -25,7 +25,8 @@ import launchpad as lp
 
 from launch import command_line, run_folder, summary
 from launch import experiment as experiment_lib
-from launch.experiment import ConfigError, Experiment
+from launch.errors import ConfigError
+from launch.experiment import Experiment
 
 _LAUNCH_TYPES = ('local_mp', 'local_mt')
 # Seconds threads of one process get to save before Launchpad kills them.

@@ -22,7 +22,8 @@ from envs import registry as env_registry
 from envs.spec import EnvSpec
 from launch import curves, embeddings, run_folder, summary
 from launch import experiment as experiment_lib
-from launch.experiment import ConfigError, Experiment
+from launch.errors import ConfigError
+from launch.experiment import Experiment
 from learners import checkpoint
 from learners import registry as learner_registry
 from learners.agent import Representations

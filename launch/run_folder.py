@@ -16,7 +16,8 @@ import uuid
 
 from envs import registry as env_registry
 from launch import experiment as experiment_lib
-from launch.experiment import ConfigError, Experiment
+from launch.errors import ConfigError
+from launch.experiment import Experiment
 from learners import checkpoint
 
 _RUN_ID = 'run_id'

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import List, Mapping, Sequence
 
-from launch.experiment import ConfigError
+from launch.errors import ConfigError
 
 # Seconds before its end at which a job is told, for the last checkpoint.
 NOTICE_SECONDS = 120

@@ -24,6 +24,7 @@ import launchpad as lp
 from launchpad import context
 from launchpad.launch import serialization
 
+from launch.heartbeat import START_SECONDS
 from launch.hosts import Host, Place
 from launch.node import NODE_VARIABLE
 
@@ -175,7 +176,7 @@ class Starter:
     """Served to the nodes: `title` did something `idle` seconds ago."""
     for node in self._nodes:
       if node.title == title:
-        node.turned = max(node.turned, time.monotonic() - idle)
+        node.turned = time.monotonic() - idle
 
   def _prepare(self, program: lp.Program,
                roles: Mapping[str, Role]) -> List[_Node]:
@@ -225,7 +226,8 @@ class Starter:
     with _open_log(node) as log:
       node.process = node.host.start(
           node.argv, node.env, log, node.role.console)
-    node.turned, node.hung = time.monotonic(), False
+    # It cannot report before it has started.
+    node.turned, node.hung = time.monotonic() + START_SECONDS, False
 
   def _watch(self) -> Optional[_Node]:
     """Waits until the program is to stop; returns the node that failed."""

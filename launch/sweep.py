@@ -29,7 +29,7 @@ import jax
 import numpy as np
 
 from launch import report, run_folder, slurm, summary
-from launch.experiment import ConfigError
+from launch.errors import ConfigError
 from launch.tables import LP_RUN, print_table
 
 # Cores one run keeps busy: its learner and its actors.

@@ -33,7 +33,7 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from launch import tabular_figures as figures
-from launch.experiment import ConfigError
+from launch.errors import ConfigError
 from launch.tables import markdown
 from learners import settings
 from learners.tabular import config as config_lib

@@ -10,7 +10,7 @@ from absl.testing import flagsaver
 import pytest
 
 from launch import command_line
-from launch.experiment import ConfigError
+from launch.errors import ConfigError
 from tests.launch.processes import LP_RUN
 
 FLAGS = flags.FLAGS

@@ -8,7 +8,8 @@ import pytest
 
 from envs import registry as env_registry
 from launch import experiment as experiment_lib
-from launch.experiment import CHANGEABLE, ConfigError, Experiment
+from launch.errors import ConfigError
+from launch.experiment import CHANGEABLE, Experiment
 from learners import registry
 from learners.contrastive import config as contrastive_config
 from learners.dceo import config as dceo_config

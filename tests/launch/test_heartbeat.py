@@ -18,6 +18,14 @@ def still_pulse(monkeypatch):
   return heartbeat.Pulse(), clock
 
 
+def test_a_node_may_take_long_to_start(still_pulse):
+  pulse, clock = still_pulse
+  clock[0] += heartbeat.START_SECONDS
+  assert pulse.idle() == 0.0
+  clock[0] += 5.0
+  assert pulse.idle() == 5.0
+
+
 def test_asking_whether_to_stop_is_a_beat(still_pulse):
   pulse, clock = still_pulse
   stop = heartbeat.WatchedStop(threading.Event(), pulse)

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from launch import hosts, slurm
-from launch.experiment import ConfigError
+from launch.errors import ConfigError
 from launch.where import Where
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from launch import experiment as experiment_lib
 from launch import factory, run_folder
-from launch.experiment import ConfigError, Experiment
+from launch.errors import ConfigError
+from launch.experiment import Experiment
 from launch.hosts import LocalHost
 from learners import checkpoint
 from learners.registry import ALGORITHMS

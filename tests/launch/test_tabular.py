@@ -13,7 +13,7 @@ import pytest
 
 from launch import curves, tabular
 from launch import tabular_figures as figures
-from launch.experiment import ConfigError
+from launch.errors import ConfigError
 from learners.tabular import config as config_lib
 from learners.tabular import training
 from learners.tabular.environments import ENVIRONMENTS

@@ -19,8 +19,6 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 @pytest.mark.parametrize('alg, overrides', [
     ('dceo', {}),
     ('rainbow', dict(noisy=True, num_sgd_steps_per_step=1)),
-    ('dceo', dict(laplacian='ggdo_log', aux_sampling='prioritized',
-                  option_signs='both', eps_mode='ladder', options_per_step=2)),
 ])
 def test_the_agent_keeps_the_contract(alg, overrides):
   agent = batches.make_agent(alg, **overrides)
@@ -153,7 +151,9 @@ def test_targets_are_copied_when_due(single):
 
 
 def test_only_what_the_main_network_saw_has_new_priorities():
-  agent = batches.make_agent(aux_sampling='prioritized', laplacian='ggdo_sq')
+  agent = batches.make_agent(
+      aux_sampling='prioritized', laplacian='ggdo_log', option_signs='both',
+      options_per_step=2)
   state = agent.init(jax.random.key(0))
   state, metrics = jax.jit(agent.update)(
       state, batches.random_batch(agent.replay))
@@ -191,7 +191,7 @@ def test_a_checkpoint_brings_back_options_and_representation(
 
 def test_acting_follows_options_and_evaluation_does_not():
   agent = batches.make_agent(
-      eps_mode='anneal', option_start_eps=1.0, option_prob=1.0,
+      eps_mode='ladder', option_start_eps=1.0, option_prob=1.0,
       option_duration=1e9, option_action_eps=0.0)
   config = batches.make_config()
   networks = agent_lib.make_networks(config, batches.SPEC)
