@@ -20,8 +20,9 @@ run: setup
 	$(PYTHON) launch/lp_run.py --env point_FourRooms --region_bounds=0,5:5,11 $(PORTS)
 	$(PYTHON) launch/report.py logs/contrastive_cpc_point_FourRooms_42
 
+# Two at a time: many tests wait for processes they have started.
 test: setup
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 # Long runs that are killed and resumed, clusters, other machines' networks.
 test-slow: setup
