@@ -114,13 +114,26 @@ def run_dir(task: Task) -> Optional[str]:
 
 
 def is_complete(task: Task) -> bool:
-  """Whether a task's run has all its environment steps."""
+  """Whether a task's run has all the environment steps now asked for."""
   folder = run_dir(task)
   if folder is None:
     return False
   counter = run_folder.saved_counter(folder)
-  steps = run_folder.load(folder).num_steps
+  steps = _asked_steps(task.command)
+  if steps is None:
+    steps = run_folder.load(folder).num_steps
   return counter is not None and counter['counts']['actor_steps'] >= steps
+
+
+def _asked_steps(command: Sequence[str]) -> Optional[int]:
+  """Returns what --num_steps says; None if it is not given, or no number."""
+  asked = None
+  for flag, following in zip(command, [*command[1:], '']):
+    name, equals, text = flag.partition('=')
+    if name in ('--num_steps', '-num_steps'):
+      asked = text if equals else following
+  # What is no number is refused by the run.
+  return int(asked) if asked is not None and asked.isdecimal() else None
 
 
 class LocalRuns:
