@@ -103,9 +103,7 @@ class Atari:
   def step(self, action: np.ndarray) -> dm_env.TimeStep:
     """Steps every environment; finished ones start a new episode instead."""
     action = np.asarray(action)
-    if action.shape != (self.num_envs,):
-      raise ValueError(f'action shape: expected ({self.num_envs},), '
-                       f'got: {action.shape}')
+    vector.check_actions(action, self.num_envs, self.spec)
     first, ended = self._done, np.zeros(self.num_envs, bool)
     reward = np.zeros(self.num_envs, np.float32)
     observation = np.zeros((self.num_envs, SIDE, SIDE), np.uint8)

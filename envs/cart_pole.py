@@ -82,9 +82,7 @@ class CartPole:
   def step(self, action: np.ndarray) -> dm_env.TimeStep:
     """Steps every environment; finished ones start a new episode instead."""
     action = np.asarray(action)
-    if action.shape != (self.num_envs,):
-      raise ValueError(f'action shape: expected ({self.num_envs},), '
-                       f'got: {action.shape}')
+    vector.check_actions(action, self.num_envs, self.spec)
     first = self._done
     self._state = np.where(
         first[:, np.newaxis], self._state, advance(self._state, action))

@@ -135,9 +135,7 @@ class GridRooms:
   def step(self, action: np.ndarray) -> dm_env.TimeStep:
     """Steps every environment; finished ones start a new episode instead."""
     action = np.asarray(action)
-    if action.shape != (self.num_envs,):
-      raise ValueError(f'action shape: expected ({self.num_envs},), '
-                       f'got: {action.shape}')
+    vector.check_actions(action, self.num_envs, self.spec)
     first = self._done
     wanted = self._cell + MOVES[action]
     free = ~self._walls[self._changed, wanted[:, 0], wanted[:, 1]] & ~first

@@ -170,9 +170,7 @@ class PointMaze:
   def step(self, action: np.ndarray) -> dm_env.TimeStep:
     """Steps every environment; finished ones start a new episode instead."""
     action = np.asarray(action, np.float64)
-    if action.shape != (self.num_envs, 2):
-      raise ValueError(f'action shape: expected ({self.num_envs}, 2), '
-                       f'got: {action.shape}')
+    vector.check_actions(action, self.num_envs, self.spec)
     noisy = action + self._rng.normal(0.0, ACTION_NOISE, action.shape)
     *_, moved = walk(np, self._walls, self._position, noisy)
     first = self._done

@@ -167,10 +167,7 @@ class Sawyer:
   def step(self, action: np.ndarray) -> dm_env.TimeStep:
     """Steps every environment; finished ones start a new episode instead."""
     action = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
-    if action.shape != (self.num_envs, self.spec.action_dim):
-      raise ValueError(
-          f'action shape: expected ({self.num_envs}, {self.spec.action_dim}), '
-          f'got: {action.shape}')
+    vector.check_actions(action, self.num_envs, self.spec)
     first = self._done
     self._elapsed += 1
     # One after another: threads cost more than they save in steps this short.

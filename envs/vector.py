@@ -67,6 +67,14 @@ class Located(Protocol):
     ...
 
 
+def check_actions(action: np.ndarray, num_envs: int, spec: EnvSpec) -> None:
+  """Raises ValueError unless there is one action for each environment."""
+  expected = (num_envs, *spec.action_shape)
+  if action.shape != expected:
+    raise ValueError(
+        f'action shape: expected {expected}, got: {action.shape}')
+
+
 def default_observation_spec(spec: EnvSpec) -> specs.Array:
   """Returns the spec of observations: uint8 frames, or float32 vectors."""
   return specs.Array(spec.observation_shape, np.dtype(spec.observation_dtype),

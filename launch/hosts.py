@@ -1,5 +1,6 @@
 """Where nodes run and how they are started there."""
 
+import abc
 import dataclasses
 import os
 import re
@@ -129,7 +130,7 @@ print(*(s.getsockname()[1] for s in held))
 """
 
 
-class RemoteHost:
+class RemoteHost(abc.ABC):
   """A machine that commands reach: by srun, or by ssh.
 
   It has the same files at the same paths: code, Python, and the run folder.
@@ -179,13 +180,14 @@ class RemoteHost:
         stdout=None if console else log, stderr=log, text=True,
         start_new_session=True)
 
+  @abc.abstractmethod
   def _popen(self, pid_path: str) -> Callable[..., 'subprocess.Popen[str]']:
-    raise NotImplementedError
+    """Returns what starts a command here that runs a node there."""
 
+  @abc.abstractmethod
   def _command(self, argv: Sequence[str], env: Mapping[str, str], title: str,
                pid_path: Optional[str]) -> List[str]:
     """Returns what to run here to have `argv` run there."""
-    raise NotImplementedError
 
 
 def _with_environment(argv: Sequence[str], env: Mapping[str, str]) -> List[str]:

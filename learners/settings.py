@@ -16,6 +16,24 @@ def fields(config_class: Type[Any]) -> List['dataclasses.Field[Any]']:
           if 'help' in field.metadata]
 
 
+def checker(config: Any,
+            found: List[str]) -> Callable[[bool, str, str], None]:
+  """Returns `check(ok, name, needs)`.
+
+  Unless `ok`, it adds to `found` what the setting `name` is and what it needs.
+
+  Args:
+    config: holds the settings.
+    found: the sentences so far.
+  """
+
+  def check(ok: bool, name: str, needs: str) -> None:
+    if not ok:
+      found.append(f'{name}: got {getattr(config, name)!r}, needs {needs}')
+
+  return check
+
+
 def parse(config_class: Type[Any], texts: Mapping[str, Optional[str]],
           found: List[str]) -> Dict[str, Any]:
   """Reads the settings that were given as text.

@@ -5,7 +5,7 @@ import math
 import os
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from learners.settings import setting
+from learners.settings import checker, setting
 
 # What each algorithm name switches on.
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
@@ -155,12 +155,8 @@ def environment_steps_per_update(config: ContrastiveConfig) -> float:
 
 def problems(config: ContrastiveConfig) -> List[str]:
   """Lists what is wrong with the settings; empty when nothing is."""
-  found = []
-
-  def check(ok: bool, name: str, allowed: str) -> None:
-    if not ok:
-      found.append(f'{name}: got {getattr(config, name)!r}, needs {allowed}')
-
+  found: List[str] = []
+  check = checker(config, found)
   check(config.loss in LOSSES, 'loss', f'one of {", ".join(LOSSES)}')
   check(bool(config.hidden_layer_sizes) and min(config.hidden_layer_sizes) > 0,
         'hidden_layer_sizes', 'one or more positive widths')
@@ -188,12 +184,8 @@ def problems(config: ContrastiveConfig) -> List[str]:
 
 def _ablation_problems(config: ContrastiveConfig) -> List[str]:
   """Lists ablations that are out of range or exclude each other."""
-  found = []
-
-  def check(ok: bool, name: str, needs: str) -> None:
-    if not ok:
-      found.append(f'{name}: got {getattr(config, name)!r}, needs {needs}')
-
+  found: List[str] = []
+  check = checker(config, found)
   for name in (*EXTRA_NEGATIVES, 'goal_pos_actor_steps',
                'weight_reset_interval'):
     check(0 <= getattr(config, name) <= MAX_COUNT, name, f'0 to {MAX_COUNT:,}')

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from learners.dceo.laplacian import KINDS
 from learners.dceo.networks import TORSOS
-from learners.settings import setting
+from learners.settings import checker, setting
 
 # What each algorithm name switches on. Without options nothing needs the
 # representation either.
@@ -174,12 +174,8 @@ def environment_steps(config: DCEOConfig, updates: Any) -> Any:
 
 def problems(config: DCEOConfig) -> List[str]:
   """Lists what is wrong with the settings; empty when nothing is."""
-  found = []
-
-  def check(ok: bool, name: str, allowed: str) -> None:
-    if not ok:
-      found.append(f'{name}: got {getattr(config, name)!r}, needs {allowed}')
-
+  found: List[str] = []
+  check = checker(config, found)
   def one_of(name: str, allowed: Any) -> None:
     check(getattr(config, name) in allowed, name,
           f'one of {", ".join(allowed)}')

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from learners.settings import setting
+from learners.settings import checker, setting
 from replay.hindsight import RULES
 
 # What each algorithm name is conditioned on.
@@ -120,12 +120,8 @@ def uses_advantage(config: RCPConfig) -> bool:
 
 def problems(config: RCPConfig) -> List[str]:
   """Lists what is wrong with the settings; empty when nothing is."""
-  found = []
-
-  def check(ok: bool, name: str, allowed: str) -> None:
-    if not ok:
-      found.append(f'{name}: got {getattr(config, name)!r}, needs {allowed}')
-
+  found: List[str] = []
+  check = checker(config, found)
   check(bool(config.hidden_sizes) and min(config.hidden_sizes) > 0,
         'hidden_sizes', 'one or more positive widths')
   for name in ('learning_rate', 'max_grad_norm', 'beta', 'max_weight',
@@ -149,8 +145,6 @@ def problems(config: RCPConfig) -> List[str]:
           'one of ' + ', '.join(allowed))
   check(config.max_advantage is None or math.isfinite(config.max_advantage),
         'max_advantage', "a number or 'none'")
-  only = {'latest_episodes': 'rcp_r', 'decrement_command': 'rcp_r'}
   if uses_advantage(config):
-    check(not config.decrement_command, 'decrement_command',
-          f'--alg={only["decrement_command"]}')
+    check(not config.decrement_command, 'decrement_command', '--alg=rcp_r')
   return found

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any, List, Mapping, Optional
 
-from learners.settings import setting
+from learners.settings import checker, setting
 from learners.tabular import environments
 from learners.tabular.losses import LOSSES
 
@@ -91,12 +91,8 @@ def from_settings(env: str, preset: Optional[str],
 
 def problems(config: TabularConfig) -> List[str]:
   """Lists what is wrong with the settings; empty when nothing is."""
-  found = []
-
-  def check(ok: bool, name: str, allowed: str) -> None:
-    if not ok:
-      found.append(f'{name}: got {getattr(config, name)!r}, needs {allowed}')
-
+  found: List[str] = []
+  check = checker(config, found)
   for name, known in (('representation', REPRESENTATIONS), ('loss', LOSSES),
                       ('init', INITS), ('goal', GOALS)):
     check(getattr(config, name) in known, name, f'one of {", ".join(known)}')

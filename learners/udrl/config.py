@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from learners.settings import setting
+from learners.settings import checker, setting
 from replay.hindsight import RULES
 
 COMMANDS = ('return_to_go', 'cumulative_return')
@@ -85,12 +85,8 @@ def from_settings(alg: str, preset: str, overrides: Dict[str, Any],
 
 def problems(config: UDRLConfig) -> List[str]:
   """Lists what is wrong with the settings; empty when nothing is."""
-  found = []
-
-  def check(ok: bool, name: str, allowed: str) -> None:
-    if not ok:
-      found.append(f'{name}: got {getattr(config, name)!r}, needs {allowed}')
-
+  found: List[str] = []
+  check = checker(config, found)
   check(bool(config.hidden_sizes) and min(config.hidden_sizes) > 0,
         'hidden_sizes', 'one or more positive widths')
   for name in ('learning_rate', 'max_grad_norm', 'return_scale',
