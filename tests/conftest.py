@@ -10,8 +10,14 @@ from launch import native
 
 native.preload()
 
+import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
+
+# The same examples in every run; --hypothesis-profile=default draws new ones.
+hypothesis.settings.register_profile('repeatable', derandomize=True,
+                                     database=None)
+hypothesis.settings.load_profile('repeatable')
 
 
 @pytest.fixture(scope='class')
