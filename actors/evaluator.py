@@ -26,6 +26,18 @@ class EvaluationSink(Protocol):
     ...
 
 
+class Films(Protocol):
+  """Takes pictures of what is evaluated."""
+
+  def show(self, updates: int, variables: Any) -> None:
+    """Sees the parameters of a round, and the updates they have had."""
+    ...
+
+  def close(self) -> None:
+    """Ends what is under way."""
+    ...
+
+
 class Evaluator:
   """Evaluates the newest parameters in rounds; writes nothing to replay."""
 
@@ -33,7 +45,8 @@ class Evaluator:
                path_observer: Optional[PathObserver],
                variables: VariableSource, sink: EvaluationSink, interval: float,
                policies: Optional[Mapping[str, Policy]] = None,
-               run_steps: Optional[Callable[[], int]] = None):
+               run_steps: Optional[Callable[[], int]] = None,
+               films: Optional[Films] = None):
     """Puts the parts together.
 
     Args:
@@ -47,7 +60,9 @@ class Evaluator:
       policies: further policies to evaluate, by the prefix of their metrics.
       run_steps: returns the environment steps of the run, where environments
         want to know.
+      films: shown every round.
     """
+    self._films = films
     self._run_steps = run_steps
     self._policies = dict(policies or {})
     self._loop = loop
@@ -80,6 +95,11 @@ class Evaluator:
     if self.fetch():
       self.evaluate()
 
+  def close(self) -> None:
+    """Ends the films; to be called when the last round is over."""
+    if self._films is not None:
+      self._films.close()
+
   def fetch(self) -> bool:
     """Fetches parameters; False if there are none newer than the last ones."""
     have = -1 if self._snapshot is None else self._snapshot.updates
@@ -100,6 +120,8 @@ class Evaluator:
       metrics.update({f'{prefix}_{name}': value
                       for name, value in self._episodes(policy).items()})
     self._sink.record_evaluation(self._snapshot.updates, metrics, paths)
+    if self._films is not None:
+      self._films.show(self._snapshot.updates, self._snapshot.params)
     return metrics
 
   def _episodes(self, policy: Policy) -> Dict[str, np.ndarray]:

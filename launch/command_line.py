@@ -58,6 +58,11 @@ def define_flags() -> None:
                        'an actor uses may lag behind the learner')
   flags.DEFINE_integer('eval_episodes', 100, 'episodes per evaluation round')
   flags.DEFINE_float('eval_interval', 10.0, 'least seconds between rounds')
+  flags.DEFINE_integer('eval_steps', 2500, 'environment steps between rounds '
+                       'with --serial, which does not go by the clock')
+  flags.DEFINE_float('film_minutes', 0.0, 'least minutes between films of an '
+                     'episode of the evaluator, figures/episode_UPDATES.gif; '
+                     '0 films none')
   flags.DEFINE_integer('max_actor_restarts', 10,
                        'times dead actors are started again, in all')
   flags.DEFINE_float('hang_minutes', 10.0, 'a process that does nothing for so '

@@ -16,8 +16,9 @@ from safety.masking import SafetyMask
 # Settings a resumed run may change.
 CHANGEABLE = frozenset({
     'num_steps', 'num_actors', 'max_parameter_age', 'eval_episodes',
-    'eval_interval', 'log_interval', 'time_delta_minutes',
-    'max_actor_restarts', 'hang_minutes', 'log_dir_path', 'checkpoints_kept'})
+    'eval_interval', 'eval_steps', 'film_minutes', 'log_interval',
+    'time_delta_minutes', 'max_actor_restarts', 'hang_minutes', 'log_dir_path',
+    'checkpoints_kept'})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Experiment:
     max_parameter_age: SGD steps the acting parameters may lag behind.
     eval_episodes: episodes per evaluation round.
     eval_interval: least seconds between rounds.
+    eval_steps: environment steps between rounds of a serial run.
+    film_minutes: least minutes between films of evaluation; 0 films none.
     log_dir_path: folder of all runs.
     run_name: this run's folder in it.
     time_delta_minutes: minutes between checkpoints.
@@ -77,6 +80,8 @@ class Experiment:
   max_parameter_age: int = 1000
   eval_episodes: int = 100
   eval_interval: float = 10.0
+  eval_steps: int = 2500
+  film_minutes: float = 0.0
   log_dir_path: str = 'logs'
   time_delta_minutes: float = 5.0
   checkpoints_kept: int = 3
@@ -192,6 +197,7 @@ def problems(experiment: Experiment) -> List[str]:
 _LEAST: Mapping[str, float] = {
     'seed': 0, 'num_steps': 1, 'num_actors': 1, 'envs_per_actor': 1,
     'max_parameter_age': 1, 'eval_episodes': 1, 'eval_interval': 0,
+    'eval_steps': 1, 'film_minutes': 0,
     'time_delta_minutes': 0, 'checkpoints_kept': 1, 'log_interval': 0.1,
     'safety_candidates': 1, 'max_actor_restarts': 0, 'hang_minutes': 0.05,
 }

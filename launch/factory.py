@@ -28,6 +28,7 @@ from launch import experiment as experiment_lib
 from launch import run_folder
 from launch.counter import Counter
 from launch.experiment import Experiment
+from launch.films import Films
 from launch.loggers import make_logger
 from learners import registry as learner_registry
 from learners.agent import Agent, Batch, EpisodePacing
@@ -254,6 +255,10 @@ def make_evaluator(experiment: Experiment, generation: int,
     paths = PathObserver(
         environment.spec, min(NUM_PATHS, experiment.eval_episodes))
     observers.append(paths)
+  films = None
+  if experiment.film_minutes:
+    films = Films(os.path.abspath(experiment_lib.run_dir(experiment)),
+                  60.0 * experiment.film_minutes)
   return Evaluator(
       loop=EnvironmentLoop(environment, jax.random.key(seed), observers),
       policy=agent.eval_policy,
@@ -262,7 +267,8 @@ def make_evaluator(experiment: Experiment, generation: int,
       variables=variables,
       sink=sink,
       run_steps=run_steps if isinstance(environment, Changing) else None,
-      interval=experiment.eval_interval)
+      interval=experiment.eval_interval,
+      films=films)
 
 
 def make_learner(experiment: Experiment, counts: Any,

@@ -265,7 +265,8 @@ class EvaluatorNode:
           self._experiment, generation,
           PatientSource(learner, PATIENCE, should_stop=stop.is_set),
           self._counter)
-      evaluator.run(stop.is_set, stop.wait)
+      with contextlib.closing(evaluator):
+        evaluator.run(stop.is_set, stop.wait)
 
 
 def _episodes(counter: Any, should_stop: Callable[[], bool]) -> int:

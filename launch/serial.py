@@ -23,10 +23,6 @@ from launch.experiment import Experiment
 from learners.learner import Learner
 from replay.pacing import amount, STEPS, update_due
 
-# Environment steps between evaluations: counted, not timed, so that a run is
-# the same on any machine.
-EVAL_EVERY = 2500
-
 
 class SerialProgram:
   """All roles of one run."""
@@ -82,6 +78,7 @@ class SerialProgram:
       self.learner.finish()
       self.counter.close()
     finally:
+      self._evaluator.close()
       for signum, handler in before.items():
         signal.signal(signum, handler)
     return 0
@@ -97,8 +94,10 @@ class SerialProgram:
       batch = self._replay.sample()
       self.learner.step(jax.device_put(batch), waited=0.0)
     steps = int(self.counter.get_counts()['actor_steps'])
-    if steps // EVAL_EVERY > self._evaluated:
-      self._evaluated = steps // EVAL_EVERY
+    # Counted, not timed, so that a run is the same on any machine.
+    rounds = steps // self._experiment.eval_steps
+    if rounds > self._evaluated:
+      self._evaluated = rounds
       self._evaluate()
 
   def _update_due(self) -> bool:

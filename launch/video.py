@@ -2,14 +2,15 @@
 
 python launch/video.py RUN_DIR
 
-Writes figures/episode.gif in the run's folder.
+Writes figures/episode.gif in the run's folder. `launch/lp_run.py
+--film_minutes=N` films while the run goes on, by the same command.
 """
 
 import argparse
 import os
 import subprocess
 import sys
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import imageio.v3 as imageio
 import jax
@@ -21,6 +22,7 @@ from envs import registry as env_registry
 from envs.vector import Drawable
 from launch import factory, report, run_folder
 from launch.report import Missing, Run
+from learners import checkpoint
 
 # A Sawyer episode of 150 steps takes 1.9 s; this is two thirds of its speed.
 STEPS_PER_FRAME = 3
@@ -56,11 +58,39 @@ class FrameObserver:
     return {}
 
 
-def film(run: Run, seed: int) -> Tuple[np.ndarray, str]:
+def newest(run: Run) -> Any:
+  """Returns what the newest checkpoint's policy acts with.
+
+  Raises:
+    Missing: if there is no checkpoint.
+  """
+  agent = factory.make_agent(run.experiment)
+  return agent.variables_for_evaluation(report.load_checkpoint(run).state)
+
+
+def stored(run: Run, path: str) -> Any:
+  """Returns what a policy acts with, from where it was saved on its own.
+
+  Raises:
+    Missing: if nothing that fits the run is there.
+  """
+  agent = factory.make_agent(run.experiment)
+  template = agent.variables_for_evaluation(agent.init(jax.random.key(0)))
+  try:
+    found = checkpoint.load(path, template)
+  except ValueError as e:
+    raise Missing(str(e)) from e
+  if found is None:
+    raise Missing(f'{path} cannot be read')
+  return found.state
+
+
+def film(run: Run, variables: Any, seed: int) -> Tuple[np.ndarray, str]:
   """Runs one greedy episode.
 
   Args:
-    run: what to film; it has to have a checkpoint.
+    run: what to film.
+    variables: what its policy acts with.
     seed: chooses the episode.
 
   Returns:
@@ -69,7 +99,6 @@ def film(run: Run, seed: int) -> Tuple[np.ndarray, str]:
   Raises:
     Missing: if there is nothing to film, or nothing to film with.
   """
-  restored = report.load_checkpoint(run)
   if run.spec.has_goals:
     # MuJoCo draws those; the others need nothing.
     choose_backend()
@@ -82,9 +111,7 @@ def film(run: Run, seed: int) -> Tuple[np.ndarray, str]:
   camera = FrameObserver(environment)
   episode = EpisodeObserver(1, run.spec.has_goals)
   loop = EnvironmentLoop(environment, jax.random.key(seed), [episode, camera])
-  (metrics,) = run_episodes(
-      loop, agent.eval_policy,
-      agent.variables_for_evaluation(restored.state))
+  (metrics,) = run_episodes(loop, agent.eval_policy, variables)
   if 'success' in metrics:
     outcome = 'a success' if metrics['success'][0] else 'no success'
   else:
@@ -121,6 +148,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
   parser.add_argument('run_dir', help='folder of a run')
   parser.add_argument('--seed', type=int, default=0,
                       help='chooses the episode (default: 0)')
+  parser.add_argument('--variables', metavar='FOLDER', help='film these, saved '
+                      "apart, instead of the newest checkpoint's")
   args = parser.parse_args(argv)
   try:
     run = report.load(os.path.abspath(args.run_dir))
@@ -128,12 +157,17 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     print(e, file=sys.stderr)
     return 2
   try:
-    frames, outcome = film(run, args.seed)
-    path = os.path.join(run_folder.figures_dir(run.path), 'episode.gif')
+    if args.variables:
+      variables = stored(run, args.variables)
+      name = f'episode_{checkpoint.read_meta(args.variables)["step"]}.gif'
+    else:
+      variables, name = newest(run), 'episode.gif'
+    frames, outcome = film(run, variables, args.seed)
+    path = os.path.join(run_folder.figures_dir(run.path), name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     imageio.imwrite(path, frames, duration=1000 / FRAMES_PER_SECOND, loop=0)
   except (Missing, OSError) as e:
-    print(f'{run.path}: {e}; no episode.gif', file=sys.stderr)
+    print(f'{run.path}: {e}; no film', file=sys.stderr)
     return 1
   print(f'{path}: {outcome}')
   return 0

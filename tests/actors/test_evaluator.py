@@ -40,6 +40,20 @@ class FakeSink:
     self.rounds.append((updates, metrics, paths))
 
 
+class FakeFilms:
+  """Keeps what it is shown."""
+
+  def __init__(self):
+    self.shown = []
+    self.closed = False
+
+  def show(self, updates, variables):
+    self.shown.append((updates, variables))
+
+  def close(self):
+    self.closed = True
+
+
 class Actions:
   """An observer that keeps the actions."""
 
@@ -64,7 +78,7 @@ class Setup:
     environments = [fakes.CountingEnvironment(LENGTH) for _ in range(NUM_ENVS)]
     spec = environments[0].spec
     self.learner, self.sink = FakeLearner(), FakeSink()
-    self.actions = Actions()
+    self.actions, self.films = Actions(), FakeFilms()
     paths = PathObserver(spec, NUM_PATHS)
     policy = Policy(
         init=lambda key, num_envs: (),
@@ -74,7 +88,8 @@ class Setup:
         EnvironmentLoop(
             StackedEnvironments(environments, spec), jax.random.key(0),
             [EpisodeObserver(NUM_ENVS), paths, self.actions]),
-        policy, paths, self.learner, self.sink, interval)
+        policy, paths, self.learner, self.sink, interval,
+        films=self.films)
 
 
 def test_a_round_is_whole_episodes_from_their_reset():
@@ -105,6 +120,17 @@ def test_every_round_has_its_own_episodes_and_parameters():
   for episode, (_, metrics, paths) in enumerate(setup.sink.rounds):
     assert metrics['episode_length'].tolist() == [LENGTH] * NUM_ENVS
     assert paths[:, 0].tolist() == [[episode, t] for t in range(LENGTH + 1)]
+
+
+def test_films_see_every_round_and_its_parameters():
+  setup = Setup()
+  for setup.learner.updates in (2, 5):
+    assert setup.evaluator.fetch()
+    setup.evaluator.evaluate()
+  assert setup.films.shown == [(2, 2 / 8), (5, 5 / 8)]
+  assert not setup.films.closed
+  setup.evaluator.close()
+  assert setup.films.closed
 
 
 def test_parameters_are_evaluated_once():

@@ -100,7 +100,8 @@ def test_a_lander_is_filmed_without_a_display(tmp_path):
   agent = factory.make_agent(experiment)
   checkpoint.save(run_folder.checkpoint_dir(path), 1,
                   agent.init(jax.random.key(0)), {})
-  frames, outcome = video.film(report.load(path), seed=0)
+  run = report.load(path)
+  frames, outcome = video.film(run, video.newest(run), seed=0)
   assert frames.dtype == np.uint8 and frames.ndim == 4 and len(frames) > 5
   assert outcome.startswith('a return of ')
   saved = eval_agent.load(path)

@@ -62,7 +62,7 @@ def test_a_driver_that_does_not_work_is_told_with_its_error(
   output = capsys.readouterr()
   assert 'nothing here draws without a display' in output.err
   assert 'MUJOCO_GL=crayons: RuntimeError' in output.err
-  assert 'no episode.gif' in output.err and output.out == ''
+  assert 'no film' in output.err and output.out == ''
 
 
 def test_the_first_backend_that_works_is_taken(monkeypatch):
@@ -96,7 +96,7 @@ def test_a_run_without_a_checkpoint_is_not_filmed(sawyer_run, capsys,
   monkeypatch.setattr(
       run_folder, 'checkpoint_dir', lambda run_dir: f'{run_dir}/nothing')
   assert video.main([sawyer_run]) == 1
-  assert 'no checkpoint yet; no episode.gif' in capsys.readouterr().err
+  assert 'no checkpoint yet; no film' in capsys.readouterr().err
 
 
 def test_what_is_no_run_is_refused(tmp_path, capsys):
