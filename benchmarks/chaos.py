@@ -33,6 +33,8 @@ from safety import visits
 HANG_SECONDS = 60.0
 # A crash ends the program within 15 s; a launcher's death within a grace more.
 END_SECONDS = 90.0
+# The learner, which saves, may outlive its launcher by a minute.
+ORPHAN_SECONDS = 75.0
 # Seconds a resumed run has to get going.
 RECOVERY_SECONDS = 300.0
 _FLAGS = ['--log_interval=1', '--time_delta_minutes=0.1', '--eval_interval=5',
@@ -60,7 +62,7 @@ class Blow:
     resumed: environment steps it went on from; `steps` if it never ended.
     seconds: until it made progress again; None if it never did.
     hung: it neither went on nor ended in time.
-    orphans: processes that outlived the launcher.
+    orphans: processes that outlived the launcher by `ORPHAN_SECONDS`.
   """
   target: str
   signal: str
@@ -103,7 +105,7 @@ def strike(run: WatchedRun, name: str, signum: signal.Signals) -> Blow:
   if not restarts:
     limit = END_SECONDS + (HANG_SECONDS if signum == _SUSPEND else 0.0)
     blow.hung = not run.wait(limit)
-    blow.orphans = len(run.survivors(within=30.0))
+    blow.orphans = len(run.survivors(ORPHAN_SECONDS))
     run.kill()
     blow.resumed = run.saved_steps()
     run.start()
@@ -150,7 +152,7 @@ def main() -> None:
   parser.add_argument('--minutes', type=float, default=10.0,
                       help='mean time between blows, times their number')
   parser.add_argument('--seed', type=int, default=0, help='of what is struck')
-  parser.add_argument('--num_steps', type=int, default=300_000,
+  parser.add_argument('--num_steps', type=int, default=500_000,
                       help='environment steps of either run')
   parser.add_argument('lp_run_flags', nargs='*', help='after --')
   args = parser.parse_args()

@@ -85,7 +85,8 @@ def replay_spec(config: DCEOConfig, spec: EnvSpec) -> StreamSpec:
     gaps = (PairItems(config.n_step) if config.rep_gap_decay is None else
             PairItems(config.rep_max_gap, config.rep_gap_decay))
     tables['pairs'] = StreamTable(gaps, calls * 3 * reps)
-    tables['options'] = StreamTable(windows, calls * size)
+    tables['options'] = StreamTable(
+        WindowItems(config_lib.of_options(config, 'n_step')), calls * size)
   return StreamSpec(
       frame=Column(spec.frame_shape, spec.observation_dtype),
       stack=config.stack,

@@ -75,10 +75,17 @@ class DCEOConfig:
   option_prob: float = setting(
       0.9, 'chance that an option starts when exploring, mu')
   option_duration: float = setting(10.0, 'mean steps of an option')
+  option_learning_rate: Optional[float] = setting(
+      3e-3, "Adam step size of options; 'none' takes learning_rate")
+  option_discount: Optional[float] = setting(
+      0.9, "discount of intrinsic rewards, for which options last as long as "
+      "option_duration says; 'none' takes discount")
+  option_n_step: Optional[int] = setting(
+      1, "steps before the bootstrap of options; 'none' takes n_step")
   option_target_period: int = setting(
-      500, "SGD steps of an option between its target's copies")
+      30, "SGD steps of an option between its target's copies")
   option_vmax: float = setting(
-      3.0, 'largest return of intrinsic rewards')
+      2.0, 'largest return of intrinsic rewards')
   option_signs: str = setting(
       'pos', 'pos: one option per dimension; both: one up and one down it')
   skip_first_dim: bool = setting(
@@ -92,15 +99,17 @@ class DCEOConfig:
                            + ', '.join(KINDS))
   rep_dim: int = setting(6, 'entries of the representation')
   rep_batch_size: int = setting(
-      128, 'pairs of the representation per SGD step, and states drawn twice')
+      64, 'pairs of the representation per SGD step, and states drawn twice')
   rep_learning_rate: float = setting(
-      3e-4, 'Adam step size of the representation')
+      2e-3, 'Adam step size of the representation')
   rep_gap_decay: Optional[float] = setting(
-      None, "gaps of pairs: 'none' for n_step, or a geometric distribution "
+      0.9, "gaps of pairs: 'none' for n_step, or a geometric distribution "
       'with this decay')
   rep_max_gap: int = setting(50, 'largest gap of a geometric distribution')
   dual_learning_rate: float = setting(1e-3, "step size of allo's multipliers")
-  barrier_rate: float = setting(1.0, "step size of allo's barrier")
+  barrier_rate: float = setting(
+      0.0, "step size of allo's barrier; with the few states of a batch it "
+      'soon outweighs what is to be smooth')
   mask_terminal_pairs: bool = setting(
       True, 'steps that end an episode for good neither pull states together '
       'nor reward options')
@@ -114,7 +123,10 @@ ATARI: Mapping[str, Any] = dict(
     learning_rate=6.25e-5, stack=4, target_period=8000,
     num_sgd_steps_per_step=1, min_replay_size=20_000,
     max_replay_size=1_000_000, eps_mode='ladder', eps_least=0.01,
-    eps_decay=250_000, option_target_period=8000, rep_learning_rate=1e-4)
+    eps_decay=250_000, option_learning_rate=None, option_discount=None,
+    option_n_step=None, option_target_period=8000, option_vmax=3.0,
+    rep_batch_size=128,
+    rep_learning_rate=1e-4, rep_gap_decay=None, barrier_rate=1.0)
 
 # The published implementation of DCEO: one actor, all draws prioritised.
 REFERENCE: Mapping[str, Any] = dict(
@@ -159,6 +171,17 @@ def option_directions(config: DCEOConfig) -> List[float]:
   return [-1.0 if both and o % 2 else 1.0 for o in range(num_options(config))]
 
 
+def of_options(config: DCEOConfig, name: str) -> Any:
+  """Returns `option_<name>`, or `<name>` where options have none of their own.
+
+  Args:
+    config: of the agent.
+    name: 'learning_rate', 'discount' or 'n_step'.
+  """
+  own = getattr(config, f'option_{name}')
+  return getattr(config, name) if own is None else own
+
+
 def target_updates(config: DCEOConfig) -> int:
   """Returns the SGD steps between copies of the main target."""
   return max(1, config.target_period // config.update_period)
@@ -195,6 +218,13 @@ def problems(config: DCEOConfig) -> List[str]:
                'option_vmax', 'initial_priority', 'dual_learning_rate'):
     check(0 < getattr(config, name) < math.inf, name, 'a positive number')
   check(0 < config.discount < 1, 'discount', 'a number between 0 and 1')
+  check(config.option_discount is None or 0 < config.option_discount < 1,
+        'option_discount', "'none', or a number between 0 and 1")
+  check(config.option_n_step is None or config.option_n_step >= 1,
+        'option_n_step', "'none', or at least 1")
+  check(config.option_learning_rate is None
+        or 0 < config.option_learning_rate < math.inf,
+        'option_learning_rate', "'none', or a positive number")
   for name in ('eps_least', 'eps_eval', 'option_prob', 'importance_exponent',
                'option_action_eps', 'option_start_eps'):
     value = getattr(config, name)
@@ -225,8 +255,9 @@ def _option_problems(config: DCEOConfig) -> List[str]:
   if config.noisy and config.option_start_eps is None:
     found.append('noisy: sets epsilon to 0, with which no option starts; give '
                  'option_start_eps, or drop it')
-  if (config.aux_sampling == 'prioritized'
-      and config.rep_gap_decay is not None):
-    found.append('rep_gap_decay: prioritised draws are windows of n_step '
-                 "steps; use --aux_sampling=uniform or 'none'")
+  if config.aux_sampling == 'prioritized':
+    found += [f'{name}: prioritised draws are windows of n_step steps; use '
+              "--aux_sampling=uniform or 'none'"
+              for name in ('rep_gap_decay', 'option_n_step')
+              if getattr(config, name) is not None]
   return found

@@ -110,7 +110,7 @@ def as_state(frames: jax.Array) -> jax.Array:
 
 
 def transitions(window: Mapping[str, jax.Array], config: DCEOConfig,
-                weight: jax.Array) -> Transitions:
+                weight: jax.Array, discount: float) -> Transitions:
   """Reads windows, which may end early, as steps of the whole window.
 
   Args:
@@ -118,13 +118,14 @@ def transitions(window: Mapping[str, jax.Array], config: DCEOConfig,
       and `real`, `[B, n]` each.
     config: how many frames make up a state, and what rewards count.
     weight: `[B]`.
+    discount: per step.
   """
   frames, stack = window['frames'], config.stack
   reward = window['reward']
   if config.clip_rewards:
     reward = jnp.clip(reward, -1.0, 1.0)
   returns, bootstrap = losses.n_step_return(
-      reward, window['discount'], window['real'], config.discount)
+      reward, window['discount'], window['real'], discount)
   made = jnp.sum(window['real'], axis=1).astype(jnp.int32)
   last = jax.vmap(
       lambda f, m: jax.lax.dynamic_slice_in_dim(f, m, stack))(frames, made)
@@ -235,7 +236,10 @@ def make_parts(config: DCEOConfig, networks: Networks,
   optimizer = optax.adam(config.learning_rate, eps=config.adam_epsilon)
   rep_optimizer = optax.adam(config.rep_learning_rate, eps=config.adam_epsilon)
   main_step = make_value_step(networks, optimizer, config, config.vmax)
-  option_step = make_value_step(networks, optimizer, config, config.option_vmax)
+  option_optimizer = optax.adam(
+      config_lib.of_options(config, 'learning_rate'), eps=config.adam_epsilon)
+  option_step = make_value_step(
+      networks, option_optimizer, config, config.option_vmax)
   num_options = config_lib.num_options(config)
   dims = jnp.array(config_lib.option_dims(config), jnp.int32)
   directions = jnp.array(config_lib.option_directions(config), jnp.float32)
@@ -381,6 +385,8 @@ def read_draws(config: DCEOConfig) -> Callable[[Mapping[str, Any]], Draws]:
   then pairs, states twice, and the option's steps.
   """
   size, reps = config.batch_size, config.rep_batch_size
+  discount = config.discount
+  option_discount = config_lib.of_options(config, 'discount')
 
   def weights(window):
     return losses.importance_weights(
@@ -395,7 +401,8 @@ def read_draws(config: DCEOConfig) -> Callable[[Mapping[str, Any]], Draws]:
     return {name: x[begin:begin + num] for name, x in tree.items()}
 
   def uniform(batch):
-    main = transitions(batch['main'], config, weights(batch['main']))
+    main = transitions(
+        batch['main'], config, weights(batch['main']), discount)
     if not config_lib.num_options(config):
       return main, None, None
     pairs = batch['pairs']
@@ -405,12 +412,13 @@ def read_draws(config: DCEOConfig) -> Callable[[Mapping[str, Any]], Draws]:
         pair_weight((pairs['discount'][:reps] == 0.0).astype(jnp.float32)),
         start[reps:2 * reps], start[2 * reps:])
     return main, drawn, transitions(
-        batch['options'], config, jnp.ones((size,)))
+        batch['options'], config, jnp.ones((size,)), option_discount)
 
   def prioritized(batch):
     table = dict(batch['main'])
     head = rows(table, 0, size)
-    pair = transitions(rows(table, size, reps), config, jnp.ones((reps,)))
+    pair = transitions(
+        rows(table, size, reps), config, jnp.ones((reps,)), discount)
     others = as_state(table['frames'][size + reps:size + 3 * reps,
                                       :config.stack])
     drawn = StatePairs(
@@ -418,8 +426,8 @@ def read_draws(config: DCEOConfig) -> Callable[[Mapping[str, Any]], Draws]:
         pair_weight((pair.bootstrap == 0.0).astype(jnp.float32)),
         others[:reps], others[reps:])
     tail = rows(table, size + 3 * reps, size)
-    return (transitions(head, config, weights(head)), drawn,
-            transitions(tail, config, weights(tail)))
+    return (transitions(head, config, weights(head), discount), drawn,
+            transitions(tail, config, weights(tail), option_discount))
 
   prior = config.aux_sampling == 'prioritized'
   return prioritized if prior and config_lib.num_options(config) else uniform

@@ -11,7 +11,9 @@ SPEC = EnvSpec(name='pixels', obs_dim=0, action_dim=0, num_actions=3,
                frame_shape=(9, 9), step_limit=20)
 SMALL = dict(batch_size=4, rep_batch_size=6, num_atoms=11, num_options=3,
              rep_dim=4, stack=2, num_sgd_steps_per_step=2, target_period=8,
-             option_target_period=3, learning_rate=1e-2)
+             option_target_period=3, learning_rate=1e-2,
+             option_learning_rate=None, option_discount=None,
+             option_n_step=None, rep_gap_decay=None)
 
 
 def make_config(alg='dceo', **overrides):
@@ -41,7 +43,7 @@ def random_batch(replay, seed=0):
         data[column] = np.ones((num, *shape), np.float32)
     if 'real' in data:
       data['real'][::3, 2:] = 0.0
-      data['discount'][::3, 1] = 0.0
+      data['discount'][::3, :2][:, -1] = 0.0
     if table.prioritized:
       data['probability'] = rng.uniform(0.01, 0.1, num).astype(np.float32)
       data['key'] = np.zeros((num, 2), np.uint32)

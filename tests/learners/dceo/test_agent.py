@@ -122,7 +122,8 @@ def test_the_option_follows_the_representation_of_this_update(single):
   networks = agent_lib.make_networks(config, batches.SPEC)
   batch = batches.random_batch(agent.replay)
   new, metrics = update(state, batch)
-  steps = learning.transitions(batch['options'], config, jnp.ones(4))
+  steps = learning.transitions(
+      batch['options'], config, jnp.ones(4), config.discount)
   chosen = int(np.argmax(new.options.steps))
 
   def mean_reward(params):
@@ -135,6 +136,29 @@ def test_the_option_follows_the_representation_of_this_update(single):
       float(metrics['option_reward']), rel=1e-4)
   assert mean_reward(state.representation.params) != pytest.approx(
       float(metrics['option_reward']), rel=1e-4)
+
+
+def test_options_have_step_size_discount_and_window_of_their_own():
+  own = dict(option_learning_rate=0.5, option_discount=0.25, option_n_step=1)
+  config = batches.make_config(**own)
+  agent = batches.make_agent(**own, num_sgd_steps_per_step=1)
+  batch = batches.random_batch(agent.replay)
+  assert batch['options']['reward'].shape == (4, 1)
+  assert batch['main']['reward'].shape == (4, 3)
+  main, _, option = learning.read_draws(config)(batch)
+  ended = batch['options']['discount'][:, 0] == 0
+  np.testing.assert_allclose(option.bootstrap, np.where(ended, 0.0, 0.25))
+  assert float(main.bootstrap.max()) == pytest.approx(config.discount**3)
+  state = agent.init(jax.random.key(0))
+  new, _ = jax.jit(agent.update)(state, batch)
+
+  def moved(name):
+    return max(float(jnp.abs(x - y).max()) for x, y in zip(
+        jax.tree.leaves(getattr(new, name).params),
+        jax.tree.leaves(getattr(state, name).params)))
+
+  # Adam's first step is at most its step size.
+  assert 0.1 < moved('options') < 0.51 and moved('main') < 0.011
 
 
 def test_targets_are_copied_when_due(single):

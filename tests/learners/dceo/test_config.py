@@ -60,12 +60,13 @@ def test_all_draws_of_an_update_are_in_its_tables():
   assert (name, table.items_per_batch, table.prioritized) == ('main', 160, True)
   assert spec.pacing == (20_000, 32, 8.0)
   spec = agent_lib.replay_spec(
-      make(rep_gap_decay=0.9, num_sgd_steps_per_step=2), batches.SPEC)
+      make(rep_gap_decay=0.9, rep_batch_size=128, option_n_step=1,
+           num_sgd_steps_per_step=2), batches.SPEC)
   assert {n: (t.items, t.items_per_batch, t.prioritized)
           for n, t in spec.tables.items()} == {
               'main': (WindowItems(3), 64, True),
               'pairs': (PairItems(50, 0.9), 768, False),
-              'options': (WindowItems(3), 64, False)}
+              'options': (WindowItems(1), 64, False)}
   spec = agent_lib.replay_spec(make('rainbow'), batches.SPEC)
   assert list(spec.tables) == ['main']
 
@@ -85,7 +86,12 @@ def test_all_draws_of_an_update_are_in_its_tables():
     (dict(options_per_step=9), 'options_per_step'),
     (dict(noisy=True), 'noisy'),
     (dict(max_replay_size=10), 'max_replay_size'),
-    (dict(aux_sampling='prioritized', rep_gap_decay=0.9), 'rep_gap_decay'),
+    (dict(aux_sampling='prioritized', option_n_step=None,
+          rep_gap_decay=0.9), 'rep_gap_decay'),
+    (dict(aux_sampling='prioritized', option_n_step=1,
+          rep_gap_decay=None), 'option_n_step'),
+    (dict(option_discount=1.0), 'option_discount'),
+    (dict(option_learning_rate=0.0), 'option_learning_rate'),
     (dict(rep_gap_decay=1.0), 'rep_gap_decay'),
 ])
 def test_what_is_wrong_is_named(settings, word):
