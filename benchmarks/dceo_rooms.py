@@ -6,6 +6,7 @@ of one agent share what was compiled.
 """
 
 import argparse
+import math
 from typing import Any, Callable, Dict, List
 
 import jax
@@ -49,12 +50,16 @@ def cover(agent: Agent, update: Callable[..., Any], env: str, seed: int,
   pacing = agent.replay.pacing
   period = pacing.transitions_per_update / pacing.samples_per_insert
   curve: List[int] = []
+  first_goal = math.inf
   for t in range(0, num_steps, num_envs):
     warming_up = t < pacing.min_steps
+    loop.tell_steps(t)
     step = loop.step(
         agent.warmup_policy if warming_up else agent.policy, variables)
     recorder.record(step.timestep, step.action, variables)
     goals += float(step.timestep.reward.sum())
+    if goals and first_goal == math.inf:
+      first_goal = t + num_envs
     while learns and t >= pacing.min_steps + period * updates:
       batch = memory.sample()
       state, _ = update(state, batch)
@@ -68,7 +73,8 @@ def cover(agent: Agent, update: Callable[..., Any], env: str, seed: int,
     if len(curve) < 10 * (t + num_envs) // num_steps:
       everyone = np.arange(num_envs)
       curve.append(int(places.get_metrics(everyone)['places_ever'][0]))
-  return {'curve': curve, 'goals': goals, 'updates': updates}
+  return {'curve': curve, 'goals': goals, 'first_goal': first_goal,
+          'updates': updates}
 
 
 def main() -> None:
@@ -76,11 +82,10 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--env', default='grid_NineRooms')
   parser.add_argument('--num_seeds', type=int, default=5)
-  parser.add_argument('--num_steps', type=int, default=4000)
+  parser.add_argument('--num_steps', type=int, default=8000)
   parser.add_argument('--num_envs', type=int, default=8)
   parser.add_argument('--epsilon', type=float, default=0.3)
-  parser.add_argument('--batch_size', type=int, default=16)
-  parser.add_argument('--rep_batch_size', type=int, default=32)
+  parser.add_argument('--options_per_step', type=int, default=5)
   args = parser.parse_args()
   spec = env_registry.spec(args.env)
   print(f'{args.env}: cells seen of {spec.num_places} after each tenth of '
@@ -89,8 +94,8 @@ def main() -> None:
   rows, metrics = [], {}
   for name, settings in AGENTS.items():
     config = config_lib.from_settings('dceo', 'cpu', {
-        **dict(batch_size=args.batch_size, rep_batch_size=args.rep_batch_size,
-               eps_least=args.epsilon, eps_decay=1), **settings})
+        **dict(eps_least=args.epsilon, eps_decay=1,
+               options_per_step=args.options_per_step), **settings})
     agent = agent_lib.make_agent(config, spec)
     update = make_update(agent)
     runs = [cover(agent, update, args.env, seed, args.num_steps, args.num_envs,
@@ -98,12 +103,14 @@ def main() -> None:
     curves = np.array([run['curve'] for run in runs])
     rows.append([name, *(f'{mean:.0f} ({least})' for mean, least in zip(
         curves.mean(axis=0), curves.min(axis=0))),
-                 f'{np.mean([run["goals"] for run in runs]):.1f}'])
+                 f'{np.mean([run["goals"] for run in runs]):.1f}',
+                 f'{np.median([run["first_goal"] for run in runs]):,.0f}'])
     metrics[f'{name}_cells'] = float(curves[:, -1].mean())
-    print(name, curves[:, -1].tolist(), [run['updates'] for run in runs],
-          flush=True)
+    print(name, *([run[what] for run in runs] for what in (
+        'goals', 'first_goal', 'updates')), curves[:, -1].tolist(), flush=True)
   tenths = [f'{10 * (i + 1)} %' for i in range(10)]
-  print_table(['agent', *tenths, 'goals reached'], rows)
+  print_table(['agent', *tenths, 'goals reached', 'median steps to the first'],
+              rows)
   print_metrics(metrics)
 
 

@@ -79,7 +79,7 @@ def options_figure(run: Run, state: Any, cells: Cells) -> Figure:
   actions = analysis.option_actions(
       config, agent_lib.make_networks(config, run.spec), state, cells.frames)
   num_steps = round(LENGTHS_FOLLOWED * config.option_duration)
-  ends, _ = analysis.follow(cells.next_cell, actions, num_steps)
+  ends = analysis.follow(cells.next_cell, actions, num_steps)
   figure, maps = _maps(len(actions))
   for o, axes in enumerate(maps):
     share = np.bincount(ends[o], minlength=len(cells.frames)) / len(ends[o])

@@ -1,7 +1,5 @@
 """What the representation and the options have become, frame by frame."""
 
-from typing import Tuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +27,7 @@ def representation(config: DCEOConfig, networks: Networks,
 
 def option_actions(config: DCEOConfig, networks: Networks,
                    state: TrainingState, frames: np.ndarray) -> np.ndarray:
-  """Returns the action `[K, N]` each option thinks best at frames `[N, ...]`."""
+  """Returns each option's best action at frames `[N, H, W]`, `[K, N]`."""
   atoms = losses.support(
       -config.option_vmax, config.option_vmax, config.num_atoms)
   states = still_states(frames, config.stack)
@@ -43,8 +41,8 @@ def option_actions(config: DCEOConfig, networks: Networks,
       for o in range(config_lib.num_options(config))])
 
 
-def follow(next_state: np.ndarray, actions: np.ndarray, num_steps: int,
-           ) -> Tuple[np.ndarray, np.ndarray]:
+def follow(next_state: np.ndarray, actions: np.ndarray,
+           num_steps: int) -> np.ndarray:
   """Follows options from every state.
 
   Args:
@@ -53,17 +51,14 @@ def follow(next_state: np.ndarray, actions: np.ndarray, num_steps: int,
     num_steps: how long.
 
   Returns:
-    Where each option is after `num_steps` from each state, `[K, N]`, and how
-    often it came through each state on all these ways, `[K, N]`.
+    Where each option is after `num_steps` from each state, `[K, N]`.
   """
   if next_state.ndim != 2 or actions.shape[1:] != next_state.shape[:1]:
     raise ValueError('expected next_state [N, A] and actions [K, N], got '
                      f'{next_state.shape} and {actions.shape}')
   num_options, num_states = actions.shape
   at = np.tile(np.arange(num_states), (num_options, 1))
-  visits = np.zeros((num_options, num_states), np.int64)
-  rows = np.arange(num_options)[:, np.newaxis]
+  options = np.arange(num_options)[:, np.newaxis]
   for _ in range(num_steps):
-    at = next_state[at, actions[rows, at]]
-    np.add.at(visits, (rows, at), 1)
-  return at, visits
+    at = next_state[at, actions[options, at]]
+  return at
