@@ -1,6 +1,6 @@
 """What is measured of an episode: success, return, distance, cells, paths."""
 
-from typing import Optional
+from typing import Any, Optional, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -173,6 +173,42 @@ class CellObserver:
   def get_metrics(self, finished: np.ndarray) -> Metrics:
     """Returns `cell_visits`, `[n, H, W]` steps."""
     return {'cell_visits': self._visits[finished].copy()}
+
+
+@runtime_checkable
+class ActsByOptions(Protocol):
+  """A policy state that says which option is under way.
+
+  Attributes:
+    option: `[E]` its number, negative where there is none.
+  """
+  option: Any
+
+
+class OptionObserver:
+  """Share of each episode's steps that an option decided."""
+
+  def __init__(self, num_envs: int):
+    """Starts from zero."""
+    self._inside = np.zeros(num_envs)
+    self._steps = np.zeros(num_envs)
+
+  def observe_first(self, step: Step) -> None:
+    """Starts from zero."""
+    self._inside[step.first] = 0.0
+    self._steps[step.first] = 0.0
+
+  def observe(self, step: Step) -> None:
+    """Counts the steps; those of a warm-up know no options."""
+    moved = ~step.first
+    self._steps += moved
+    if isinstance(step.policy_state, ActsByOptions):
+      self._inside += moved & (np.asarray(step.policy_state.option) >= 0)
+
+  def get_metrics(self, finished: np.ndarray) -> Metrics:
+    """Returns `inside_options`, `[n]` from 0 to 1."""
+    return {'inside_options':
+            self._inside[finished] / np.maximum(self._steps[finished], 1.0)}
 
 
 class PathObserver:

@@ -1,13 +1,14 @@
 """Cells of grid rooms that random acting, Rainbow and DCEO come to.
 
-All act with the same epsilon from the end of the warm-up on; Rainbow is DCEO
-whose options never start. Everything takes turns in one thread, and the seeds
-of one agent share what was compiled.
+All act with the same epsilon from the end of the warm-up on. Options share
+nothing with the main network but the data, so Rainbow is DCEO whose options
+never start. Everything takes turns in one thread, and the seeds of one agent
+share what was compiled.
 """
 
 import argparse
 import math
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Tuple
 
 import jax
 import numpy as np
@@ -22,10 +23,11 @@ from learners.dceo import config as config_lib
 from replay import streams
 from replay.stream_memory import StreamMemory
 
-AGENTS: Dict[str, Dict[str, Any]] = {
-    'random': dict(option_prob=0.0, eps_least=1.0),
-    'rainbow': dict(option_prob=0.0),
-    'dceo': dict(option_prob=0.9),
+# The algorithm of each agent, and its settings.
+AGENTS: Dict[str, Tuple[str, Dict[str, Any]]] = {
+    'random': ('rainbow', dict(eps_least=1.0)),
+    'rainbow': ('rainbow', {}),
+    'dceo': ('dceo', dict(option_prob=0.9)),
 }
 
 
@@ -85,17 +87,17 @@ def main() -> None:
   parser.add_argument('--num_steps', type=int, default=8000)
   parser.add_argument('--num_envs', type=int, default=8)
   parser.add_argument('--epsilon', type=float, default=0.3)
-  parser.add_argument('--options_per_step', type=int, default=5)
+  parser.add_argument('--options_per_step', type=int, default=2)
   args = parser.parse_args()
   spec = env_registry.spec(args.env)
   print(f'{args.env}: cells seen of {spec.num_places} after each tenth of '
         f'{args.num_steps} steps in {args.num_envs} environments; mean and '
         f'least of {args.num_seeds} seeds; {machine()}')
   rows, metrics = [], {}
-  for name, settings in AGENTS.items():
-    config = config_lib.from_settings('dceo', 'cpu', {
-        **dict(eps_least=args.epsilon, eps_decay=1,
-               options_per_step=args.options_per_step), **settings})
+  for name, (alg, settings) in AGENTS.items():
+    shared = dict(eps_least=args.epsilon, eps_decay=1,
+                  options_per_step=args.options_per_step)
+    config = config_lib.from_settings(alg, 'cpu', {**shared, **settings})
     agent = agent_lib.make_agent(config, spec)
     update = make_update(agent)
     runs = [cover(agent, update, args.env, seed, args.num_steps, args.num_envs,

@@ -16,6 +16,7 @@ from actors.observers import (
   CellObserver,
   DistanceObserver,
   EpisodeObserver,
+  OptionObserver,
   PathObserver,
   PlaceObserver,
 )
@@ -191,6 +192,8 @@ def make_observers(experiment: Experiment, agent: Agent,
       num_envs, spec.has_goals, agent.discount if discounted else None)]
   if agent.command_names:
     observers.append(CommandObserver(agent.command_names, num_envs))
+  if agent.acts_by_options:
+    observers.append(OptionObserver(num_envs))
   if spec.has_goals:
     observers.append(DistanceObserver(spec, num_envs))
   if isinstance(environment, Located):

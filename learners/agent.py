@@ -147,6 +147,8 @@ class Agent:
     commanded: `(lowest, highest, horizon, greedy) -> policy`, whose commands
       climb from `lowest` in the first environment to `highest` in the last; a
       horizon of None is the agent's own. None where no command is followed.
+    acts_by_options: its policy state says which option is under way, which is
+      measured then.
     priorities: `state -> {table: [B]}`, new priorities of the items in the
       batch of the last update, by prioritised table; `UNCHANGED` leaves one
       as it is.
@@ -169,6 +171,7 @@ class Agent:
                           State]] = None
   eval_policies: Mapping[str, Policy] = dataclasses.field(default_factory=dict)
   command_names: Tuple[str, ...] = ()
+  acts_by_options: bool = False
   commanded: Optional[Callable[[float, float, Optional[float], bool],
                                Policy]] = None
   priorities: Callable[[State], Mapping[str, jax.Array]] = lambda state: {}

@@ -53,6 +53,7 @@ def make_agent(config: DCEOConfig, spec: EnvSpec,
       replay=replay,
       updates_per_call=config.num_sgd_steps_per_step,
       priorities=lambda state: {'main': state.priorities},
+      acts_by_options=config_lib.num_options(config) > 0,
       insert_priority=lambda variables: (
           config.initial_priority if variables is None
           else variables['max_priority']))

@@ -25,6 +25,11 @@ class ActingState(NamedTuple):
   machine: options.OptionState
   epsilon: jax.Array
 
+  @property
+  def option(self) -> jax.Array:
+    """The option under way in each environment, `[E]`, or `options.NONE`."""
+    return self.machine.option
+
 
 def make_policy(config: DCEOConfig, networks: Networks, replay: StreamSpec,
                 evaluation: bool) -> Policy:

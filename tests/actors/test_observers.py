@@ -1,6 +1,7 @@
 """Success, return, length, distance and paths, worked out by hand."""
 
 import dataclasses
+from typing import NamedTuple
 
 import dm_env
 import numpy as np
@@ -10,6 +11,7 @@ from actors.observers import (
   CellObserver,
   DistanceObserver,
   EpisodeObserver,
+  OptionObserver,
   PathObserver,
   PlaceObserver,
 )
@@ -23,7 +25,13 @@ SPEC = EnvSpec(
     position_indices=(1, 2), step_limit=4, success_radius=1.0)
 
 
-def feed(observer, step_types, rewards=None, observations=None, reset=False):
+class Inside(NamedTuple):
+  """A policy state with options under way."""
+  option: np.ndarray
+
+
+def feed(observer, step_types, rewards=None, observations=None, reset=False,
+         policy_state=()):
   """Shows an observer one vectorised step, or a reset, as the loop does."""
   step_type = np.array(step_types, np.int32)
   num_envs = len(step_type)
@@ -34,7 +42,7 @@ def feed(observer, step_types, rewards=None, observations=None, reset=False):
       timestep=dm_env.TimeStep(
           step_type, np.array(rewards, np.float32),
           np.ones(num_envs, np.float32), np.array(observations, np.float32)),
-      action=np.zeros((num_envs, 2)), policy_state=(),
+      action=np.zeros((num_envs, 2)), policy_state=policy_state,
       first=step_type == FIRST, last=step_type == LAST)
   if step.first.any():
     observer.observe_first(step)
@@ -217,3 +225,18 @@ def test_places_count_once_in_an_episode_and_once_ever():
   walkers.now = [0, 3]
   feed(observer, [FIRST, MID])
   assert finished(observer, 0, 1) == {'places': [1, 3], 'places_ever': [4, 4]}
+
+
+def test_steps_inside_options_are_a_share_of_the_episode():
+  observer = OptionObserver(2)
+  feed(observer, [FIRST, FIRST], reset=True)
+  feed(observer, [MID, MID], policy_state=Inside(np.array([3, -1])))
+  # A warm-up has no options.
+  feed(observer, [MID, MID])
+  feed(observer, [MID, LAST], policy_state=Inside(np.array([0, 0])))
+  assert finished(observer, 1) == {'inside_options': [1 / 3]}
+  # The reset of one environment is no step of its next episode.
+  feed(observer, [LAST, FIRST], policy_state=Inside(np.array([-1, 2])))
+  assert finished(observer, 0) == {'inside_options': [2 / 4]}
+  feed(observer, [FIRST, LAST], policy_state=Inside(np.array([1, 1])))
+  assert finished(observer, 1) == {'inside_options': [1.0]}
