@@ -105,6 +105,7 @@ def main() -> None:
   warmup = args.minutes / 3 if args.warmup is None else args.warmup
   print(f'machine: {machine()}', flush=True)
   samples: Dict[str, List[Sample]] = {}
+  ended = ''
   with tempfile.TemporaryDirectory() as folder:
     run = WatchedRun(folder, [*_FLAGS, *args.lp_run_flags])
     try:
@@ -114,7 +115,8 @@ def main() -> None:
         time.sleep(args.interval)
         if run.status is not None:
           with open(run.output_path, encoding='utf-8') as f:
-            raise SystemExit(f'the run ended by itself:\n{f.read()[-3000:]}')
+            ended = f'the run ended by itself:\n{f.read()[-3000:]}'
+          break
         for role, taken in sample(
             run, (time.monotonic() - began) / 60.0).items():
           samples.setdefault(role, []).append(taken)
@@ -130,6 +132,8 @@ def main() -> None:
                     for i, part in enumerate(thirds) if len(part)})
     print_metrics({**rates, 'failed_calls': failed_calls(run.run_dir),
                    'unaudited_episodes': unaudited(run)})
+  if ended:
+    raise SystemExit(ended)
 
 
 def _print(samples: Dict[str, List[Sample]], warmup: float, rows: int) -> None:

@@ -21,14 +21,17 @@ from launch import factory
 from launch.counter import Counter
 from launch.experiment import Experiment
 from launch.heartbeat import WatchedStop
+from learners.learner import SavedLater
 from replay.dataset import Prefetcher
 from replay.pacing import amount, update_due
 from replay.stream_reverb import PrioritySender
 
 # Seconds one remote call may take.
 CALL_TIMEOUT = 30.0
-# Seconds Reverb may take to write its checkpoint.
-SAVE_TIMEOUT = 50.0
+# Seconds Reverb may take to write its checkpoint while the run goes on, and
+# when it stops, for which the learner has a minute.
+SAVE_TIMEOUT = 300.0
+LAST_SAVE_TIMEOUT = 50.0
 # Seconds between an actor's looks at counter and learner.
 LINK_PERIOD = 0.1
 # Seconds between the learner's looks at the counter while no update is due.
@@ -58,17 +61,22 @@ def within(seconds: float, function: Callable[[], Any]) -> Any:
   return outcome.result(seconds)
 
 
-def save_replay(replay: Any) -> str:
-  """Has Reverb write its checkpoint and returns where; `replay` is its client.
+def save_replay(replay: Any, seconds: float) -> str:
+  """Has Reverb write its checkpoint and returns where.
+
+  Args:
+    replay: its client.
+    seconds: it may take.
 
   Raises:
+    SavedLater: if it takes longer.
     RuntimeError: if it cannot; the checkpoint before is as it was.
   """
   try:
-    return within(SAVE_TIMEOUT, replay.checkpoint)
+    return within(seconds, replay.checkpoint)
   except futures.TimeoutError as e:
-    raise RuntimeError('replay took more than '
-                       f'{SAVE_TIMEOUT:.0f} s to write its checkpoint') from e
+    raise SavedLater(f'replay took more than {seconds:.0f} s to write its '
+                     'checkpoint; the one before is kept') from e
   except Exception as e:  # pylint: disable=broad-except
     # Reverb's errors are of any kind.
     raise RuntimeError(
@@ -155,7 +163,7 @@ class LearnerNode:
     self._counter = counter
     self._priorities = PrioritySender(replay)
     self._learner = factory.make_learner(
-        experiment, counter, save_replay=lambda: save_replay(replay),
+        experiment, counter, save_replay=self._save_replay,
         set_priorities=self._priorities.set_priorities)
     self._pace = factory.make_pace(experiment, self._learner.agent)
     self._clients = Clients('evaluator')
@@ -164,6 +172,11 @@ class LearnerNode:
                     for_evaluation: bool = False) -> Optional[Tuple[int, Any]]:
     """Returns `(updates, variables)`, or None if `have` is the newest."""
     return self._learner.get_variables(have, for_evaluation)
+
+  def _save_replay(self) -> str:
+    stopping = lp.stop_event().is_set()
+    return save_replay(
+        self._replay, LAST_SAVE_TIMEOUT if stopping else SAVE_TIMEOUT)
 
   def leave(self, role: str) -> None:
     """Called by the evaluator when it needs no parameters any more."""

@@ -14,6 +14,7 @@ from typing import (
   Tuple,
 )
 
+from absl import logging
 import jax
 import numpy as np
 
@@ -24,6 +25,10 @@ from learners.agent import Agent, Batch, Metrics, UNCHANGED
 _ACTOR, _EVALUATOR = 'actor', 'evaluator'
 # Episodes an agent is told of at once, so that this compiles once.
 _REPORTS_PER_CALL = 64
+
+
+class SavedLater(RuntimeError):
+  """A checkpoint took too long; the one before stands until the next."""
 
 
 # `(table, key [n] uint64, priority [n])`
@@ -200,11 +205,20 @@ class Learner:
       self._counts.record_learner(row)
     if (time.monotonic() - self._last_checkpoint
         > self._config.checkpoint_interval):
-      self.save()
+      try:
+        self.save()
+      except SavedLater as e:
+        # Going on without loses less than ending here.
+        logging.warning('%s; the run goes on', e)
+        self._last_checkpoint = time.monotonic()
     return counts
 
   def save(self) -> str:
-    """Writes a checkpoint of learner, counters and replay; returns its path."""
+    """Writes a checkpoint of learner, counters and replay; returns its path.
+
+    Raises:
+      SavedLater: if replay took too long; nothing was written.
+    """
     counter = self._counts.get_snapshot()
     replay = self._save_replay()
     path = checkpoint.save(

@@ -10,6 +10,7 @@ import portpicker
 import pytest
 
 from launch import nodes
+from learners.learner import SavedLater
 
 
 @pytest.fixture
@@ -85,13 +86,16 @@ def test_an_evaluator_in_mid_round_does_not_wait_for_a_dead_learner(
       assert should_stop()
       self._variables.get_variables(4)
 
+    def close(self):
+      done.append('films')
+
   monkeypatch.setattr(nodes.factory, 'make_evaluator', MidRound)
   node = nodes.EvaluatorNode(None, counter, learner)
   # Less than the 30 seconds a call may take.
   with pytest.raises(Exception, match=(
       '(?i)unavailable|connect|closed|reset|broken pipe')):
     nodes.within(20.0, node.run)
-  assert done == ['evaluator']
+  assert done == ['films', 'evaluator']
 
 
 def test_a_learner_that_is_a_thread_outlives_the_evaluator(serve, stop):
@@ -121,6 +125,20 @@ class Replay:
 
 def test_a_replay_that_cannot_be_saved_says_what_to_do():
   with pytest.raises(RuntimeError) as error:
-    nodes.save_replay(Replay())
+    nodes.save_replay(Replay(), 20.0)
   for words in ('No space left on device.', 'Make room', 'same command'):
     assert words in str(error.value)
+
+
+def test_a_replay_that_takes_too_long_is_saved_later():
+  done = threading.Event()
+
+  class SlowReplay:
+    def checkpoint(self):
+      done.wait(20.0)
+
+  try:
+    with pytest.raises(SavedLater, match='more than 0 s .* is kept'):
+      nodes.save_replay(SlowReplay(), 0.1)
+  finally:
+    done.set()

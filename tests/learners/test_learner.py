@@ -21,7 +21,7 @@ from learners.agent import (
 )
 from learners.contrastive import agent as contrastive_agent
 from learners.contrastive import config as contrastive_config
-from learners.learner import Learner, LearnerConfig
+from learners.learner import Learner, LearnerConfig, SavedLater
 from tests import fakes
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -221,6 +221,31 @@ def test_a_checkpoint_holds_counter_replay_and_score(make):
   steps = [checkpoint.read_meta(p)['step'] for p in checkpoint.checkpoints(
       resumed._config.checkpoint_dir)]
   assert steps == [6, 12]
+
+
+def test_learning_goes_on_where_a_checkpoint_takes_too_long(make, caplog):
+  outcomes = [SavedLater('replay took too long'), None, OSError('disk full')]
+
+  def save_replay():
+    outcome = outcomes.pop(0)
+    if outcome is not None:
+      raise outcome
+    return 'replay'
+
+  learner, _ = make(save_replay=save_replay, checkpoint_interval=0.0)
+  directory = learner._config.checkpoint_dir
+  learner.step(batch(1), waited=0.0)
+  assert 'replay took too long; the run goes on' in caplog.text
+  assert checkpoint.checkpoints(directory) == []
+  learner.step(batch(1), waited=0.0)
+  (path,) = checkpoint.checkpoints(directory)
+  assert checkpoint.read_meta(path)['step'] == 6
+  with pytest.raises(OSError, match='disk full'):
+    learner.step(batch(1), waited=0.0)
+  # At the end there is no later.
+  outcomes.append(SavedLater('replay took too long'))
+  with pytest.raises(SavedLater):
+    learner.finish()
 
 
 def test_a_new_run_has_nothing_restored(make):
