@@ -10,7 +10,7 @@ Writes in the run's figures folder
 import argparse
 import os
 import sys
-from typing import Any, List, NamedTuple, Optional, Sequence
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import jax
 from matplotlib.axes import Axes
@@ -88,19 +88,16 @@ def options_figure(run: Run, state: Any, cells: Cells) -> Figure:
     move = grid_rooms.MOVES[actions[o]]
     axes.quiver(cells.rows_columns[:, 1], cells.rows_columns[:, 0],
                 move[:, 1], -move[:, 0], scale=40, width=0.004)
-    axes.set_title(f'option {o}: {"+" if _direction(config, o) > 0 else "-"}'
-                   f' dimension {config_lib.option_dims(config)[o]}')
+    sign = '+' if config_lib.option_directions(config)[o] > 0 else '-'
+    axes.set_title(
+        f'option {o}: {sign} dimension {config_lib.option_dims(config)[o]}')
   figure.suptitle(
       f'{run.experiment.run_name}: the move each option prefers (arrows), and '
       f'the share of\nall cells from which {num_steps} such moves end here')
   return figure
 
 
-def _direction(config: Any, option: int) -> float:
-  return config_lib.option_directions(config)[option]
-
-
-def _maps(num: int) -> 'tuple[Figure, List[Axes]]':
+def _maps(num: int) -> Tuple[Figure, List[Axes]]:
   """Returns a figure of `num` maps, at most three in a row."""
   columns = min(num, 3)
   rows = -(-num // columns)
