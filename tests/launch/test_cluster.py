@@ -210,12 +210,18 @@ def test_a_run_spans_two_networks(networks, tmp_path):
   run = Run(tmp_path, *TINY, '--num_steps=3000', '--launcher=ssh',
             f'--hosts={",".join(networks.HOSTS)}', f'--ssh={networks.ssh}')
   try:
-    run.wait_until(lambda: len(run.nodes()) >= 6, 'all nodes')
-    spaces = {label: os.stat(f'/proc/{node.pid}/ns/net').st_ino
+    here = os.stat('/proc/self/ns/net').st_ino
+
+    def spaces():
+      return {label: os.stat(f'/proc/{node.pid}/ns/net').st_ino
               for label, node in run.nodes().items()}
-    assert spaces['learner/0'] == spaces['replay/0'] != spaces['actor/0']
-    assert spaces['actor/0'] == spaces['actor/1']
-    assert os.stat('/proc/self/ns/net').st_ino not in spaces.values()
+
+    # A node has its name a moment before it enters the other network.
+    run.wait_until(
+        lambda: len(spaces()) >= 6 and here not in spaces().values(),
+        'all nodes on other networks')
+    of = spaces()
+    assert of['learner/0'] == of['replay/0'] != of['actor/0'] == of['actor/1']
     # Nobody dials what every machine calls itself.
     for path in glob.glob(os.path.join(run.folder, 'logs', '*', 'nodes',
                                        '*.pkl')):
