@@ -117,12 +117,9 @@ class Atari:
       observation[i] = shrink(np.max(screens, axis=0))
     self._elapsed = np.where(first, 0, self._elapsed + 1)
     self._done = ended | (self._elapsed >= self.spec.step_limit)
-    step_type = np.where(
-        first, int(dm_env.StepType.FIRST),
-        np.where(self._done, int(dm_env.StepType.LAST),
-                 int(dm_env.StepType.MID)))
+    step_type = vector.step_types(first, self._done)
     return dm_env.TimeStep(
-        step_type.astype(np.int32), reward,
+        step_type, reward,
         # The step limit only truncates.
         np.where(ended, 0.0, 1.0).astype(np.float32), observation)
 

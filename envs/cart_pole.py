@@ -118,11 +118,9 @@ class CartPole:
     fallen, late = self._ends()
     last = (fallen | late) & ~first
     self._done = last
-    step_type = np.where(
-        first, int(dm_env.StepType.FIRST),
-        np.where(last, int(dm_env.StepType.LAST), int(dm_env.StepType.MID)))
+    step_type = vector.step_types(first, last)
     return dm_env.TimeStep(
-        step_type=step_type.astype(np.int32),
+        step_type=step_type,
         reward=(~first).astype(np.float32),
         # Falling terminates; the step limit only truncates.
         discount=(~(fallen & ~first)).astype(np.float32),

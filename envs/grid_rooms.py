@@ -49,6 +49,16 @@ class Rooms:
     """The wall grid `[H, W]` bool, before any change."""
     return np.array([[c == '#' for c in row] for row in self.rows])
 
+  @property
+  def numbers(self) -> np.ndarray:
+    """The number of each free cell, in reading order, `[H, W]` int."""
+    return np.cumsum(~self.walls).reshape(self.walls.shape) - 1
+
+  @property
+  def empty_frame(self) -> np.ndarray:
+    """What is seen but for the agent, `[H, W]` uint8."""
+    return np.where(self.walls, WALL, 0).astype(np.uint8)
+
 
 _FOUR_ROOMS = tuple((
     '#############/#.....#.....#/#.....#.....#/#...........#/#.....#.....#/'
@@ -118,8 +128,8 @@ class GridRooms:
       changed[cell] = True
     self._walls = np.stack([layout.walls, changed])       # [before or after]
     self._goals = np.array([layout.goal, layout.new_goal or layout.goal])
-    self._empty_frame = np.where(layout.walls, WALL, 0).astype(np.uint8)
-    self._numbers = np.cumsum(~layout.walls).reshape(layout.walls.shape) - 1
+    self._empty_frame = layout.empty_frame
+    self._numbers = layout.numbers
     self._change_due = False
     self._changed = np.zeros(num_envs, np.int64)
     self._cell = np.zeros((num_envs, 2), np.int64)
@@ -171,12 +181,9 @@ class GridRooms:
   def _timestep(self, first: np.ndarray) -> dm_env.TimeStep:
     there = (self._cell == self._goals[self._changed]).all(axis=1) & ~first
     self._done = (there | (self._elapsed >= self.spec.step_limit)) & ~first
-    step_type = np.where(
-        first, int(dm_env.StepType.FIRST),
-        np.where(self._done, int(dm_env.StepType.LAST),
-                 int(dm_env.StepType.MID)))
+    step_type = vector.step_types(first, self._done)
     return dm_env.TimeStep(
-        step_type=step_type.astype(np.int32),
+        step_type=step_type,
         reward=there.astype(np.float32),
         discount=(~there).astype(np.float32),
         observation=frames(self._empty_frame, self._cell))

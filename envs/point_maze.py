@@ -222,13 +222,11 @@ class PointMaze:
 
   def _timestep(self, first: np.ndarray, reward: np.ndarray) -> dm_env.TimeStep:
     last = self._elapsed >= self.spec.step_limit
-    step_type = np.where(
-        first, int(dm_env.StepType.FIRST),
-        np.where(last, int(dm_env.StepType.LAST), int(dm_env.StepType.MID)))
+    step_type = vector.step_types(first, last)
     self._done = last & ~first
     observation = np.concatenate([self._position, self._goal], axis=-1)
     return dm_env.TimeStep(
-        step_type=step_type.astype(np.int32),
+        step_type=step_type,
         reward=reward,
         # The time limit truncates; nothing terminates a point maze.
         discount=np.ones(self.num_envs, np.float32),

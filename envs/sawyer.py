@@ -236,11 +236,9 @@ class Sawyer:
     reward = succeeds(self._task, state, self._goal) & ~first
     last = self._elapsed >= self.spec.step_limit
     self._done = last & ~first
-    step_type = np.where(
-        first, int(dm_env.StepType.FIRST),
-        np.where(last, int(dm_env.StepType.LAST), int(dm_env.StepType.MID)))
+    step_type = vector.step_types(first, last)
     return dm_env.TimeStep(
-        step_type=step_type.astype(np.int32),
+        step_type=step_type,
         reward=reward.astype(np.float32),
         # The time limit truncates; nothing terminates an episode.
         discount=np.ones(self.num_envs, np.float32),

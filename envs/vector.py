@@ -75,6 +75,18 @@ def check_actions(action: np.ndarray, num_envs: int, spec: EnvSpec) -> None:
         f'action shape: expected {expected}, got: {action.shape}')
 
 
+def step_types(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+  """Returns the dm_env step type of each environment, `[E]` int32.
+
+  Args:
+    first: `[E]` bool, which have just begun an episode.
+    last: `[E]` bool, which have ended one; beginning one counts before that.
+  """
+  kinds = dm_env.StepType
+  return np.where(first, int(kinds.FIRST), np.where(
+      last, int(kinds.LAST), int(kinds.MID))).astype(np.int32)
+
+
 def default_observation_spec(spec: EnvSpec) -> specs.Array:
   """Returns the spec of observations: uint8 frames, or float32 vectors."""
   return specs.Array(spec.observation_shape, np.dtype(spec.observation_dtype),

@@ -13,7 +13,6 @@ import os
 import sys
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-import imageio.v3 as imageio
 import jax
 from matplotlib.figure import Figure
 import numpy as np
@@ -24,7 +23,7 @@ from envs.vector import Drawable
 from launch import factory, report, run_folder
 from launch.report import Missing, Run
 from launch.tables import print_table
-from launch.video import FrameObserver, FRAMES_PER_SECOND
+from launch.video import FrameObserver, write_gif
 from learners import checkpoint
 from learners.agent import Agent
 
@@ -63,12 +62,7 @@ def load(path: str, best: bool = False) -> Saved:
     if not found:
       raise Missing('no checkpoint yet')
     folder = max(found, key=_score) if best else found[-1]
-  try:
-    restored = checkpoint.load(folder, agent.init(jax.random.key(0)))
-  except ValueError as e:
-    raise Missing(str(e)) from e
-  if restored is None:
-    raise Missing(f'{folder} cannot be read')
+  restored = report.read_checkpoint(folder, agent.init(jax.random.key(0)))
   return Saved(run, agent, agent.variables_for_evaluation(restored.state),
                int(restored.meta['step']))
 
@@ -184,8 +178,7 @@ def _evaluate(saved: Saved, args: argparse.Namespace) -> None:
                  f'{metrics["episode_length"].mean():.1f}'])
     if frames:
       path = os.path.join(figures, 'episode.gif')
-      imageio.imwrite(path, np.stack(frames),
-                      duration=1000 / FRAMES_PER_SECOND, loop=0)
+      write_gif(path, np.stack(frames))
       print(path)
   print(f'{saved.run.experiment.run_name} after {saved.updates:,} updates, '
         f'{args.episodes} episodes each')

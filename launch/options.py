@@ -48,13 +48,12 @@ def cells_of(layout: grid_rooms.Rooms) -> Cells:
   """Returns the free cells of a map before any change."""
   walls = layout.walls
   where = np.argwhere(~walls)
-  number = np.cumsum(~walls).reshape(walls.shape) - 1
   wanted = where[:, np.newaxis] + grid_rooms.MOVES            # [N, A, 2]
   blocked = walls[wanted[..., 0], wanted[..., 1]]
   next_cell = np.where(blocked, np.arange(len(where))[:, np.newaxis],
-                       number[wanted[..., 0], wanted[..., 1]])
-  empty = np.where(walls, grid_rooms.WALL, 0).astype(np.uint8)
-  return Cells(where, grid_rooms.frames(empty, where), next_cell, walls.shape)
+                       layout.numbers[wanted[..., 0], wanted[..., 1]])
+  return Cells(where, grid_rooms.frames(layout.empty_frame, where), next_cell,
+               walls.shape)
 
 
 def eigenfunctions_figure(run: Run, state: Any, cells: Cells) -> Figure:

@@ -192,6 +192,21 @@ def load_checkpoint(run: Run) -> checkpoint.Restored:
   return restored
 
 
+def read_checkpoint(path: str, template: Any) -> checkpoint.Restored:
+  """Reads the checkpoint in the folder `path`.
+
+  Raises:
+    Missing: if it cannot be read, or is not like the template.
+  """
+  try:
+    restored = checkpoint.load(path, template)
+  except ValueError as e:
+    raise Missing(str(e)) from e
+  if restored is None:
+    raise Missing(f'{path} cannot be read')
+  return restored
+
+
 def visit_counts(paths: np.ndarray, shape: Tuple[int, ...]) -> np.ndarray:
   """Counts positions `[..., 2]` in squares of a maze of `shape` cells."""
   rows, columns = paths.reshape(-1, 2).T

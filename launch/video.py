@@ -76,13 +76,7 @@ def stored(run: Run, path: str) -> Any:
   """
   agent = factory.make_agent(run.experiment)
   template = agent.variables_for_evaluation(agent.init(jax.random.key(0)))
-  try:
-    found = checkpoint.load(path, template)
-  except ValueError as e:
-    raise Missing(str(e)) from e
-  if found is None:
-    raise Missing(f'{path} cannot be read')
-  return found.state
+  return report.read_checkpoint(path, template).state
 
 
 def film(run: Run, variables: Any, seed: int) -> Tuple[np.ndarray, str]:
@@ -117,6 +111,11 @@ def film(run: Run, variables: Any, seed: int) -> Tuple[np.ndarray, str]:
   else:
     outcome = f'a return of {metrics["episode_return"][0]:.1f}'
   return np.stack(camera.frames), outcome
+
+
+def write_gif(path: str, frames: np.ndarray) -> None:
+  """Writes frames `[T, H, W, 3]` uint8 as a film that repeats."""
+  imageio.imwrite(path, frames, duration=1000 / FRAMES_PER_SECOND, loop=0)
 
 
 def choose_backend() -> None:
@@ -165,7 +164,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     frames, outcome = film(run, variables, args.seed)
     path = os.path.join(run_folder.figures_dir(run.path), name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    imageio.imwrite(path, frames, duration=1000 / FRAMES_PER_SECOND, loop=0)
+    write_gif(path, frames)
   except (Missing, OSError) as e:
     print(f'{run.path}: {e}; no film', file=sys.stderr)
     return 1
