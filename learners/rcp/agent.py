@@ -18,11 +18,9 @@ from learners.agent import (
   Metrics,
   ReplaySpec,
 )
-from learners.rcp import commands, losses
+from learners.rcp import commands, losses, sampling
 from learners.rcp import networks as networks_lib
 from learners.rcp.config import RCPConfig, uses_advantage
-from learners.rcp.networks import Networks
-from replay import hindsight
 from safety.masking import SafetyMask
 
 # Held-out episodes in a batch.
@@ -50,23 +48,6 @@ class TrainingState(NamedTuple):
   latest: commands.Latest
   running: commands.Running
   key: jax.Array
-
-
-class Rows(NamedTuple):
-  """Steps to learn from, one a row.
-
-  Attributes:
-    state: `[B, S]`.
-    action: `[B]` int32.
-    to_go: `[B]` discounted return from there.
-    total: `[B]` plain return of the whole episode.
-    target: `[B]` of the value network.
-  """
-  state: jax.Array
-  action: jax.Array
-  to_go: jax.Array
-  total: jax.Array
-  target: jax.Array
 
 
 def make_optimizer(config: RCPConfig) -> optax.GradientTransformation:
@@ -112,70 +93,87 @@ def make_agent(config: RCPConfig, spec: EnvSpec,
       return commands.advantage_statistics(state.running, config)
     return commands.return_statistics(state.latest, state.running, config)
 
-  def policy_loss(params, rows, achieved, running):
+  def policy_loss(policy_params, rows, achieved, running):
     stats = commands.Statistics(
         jnp.zeros(()), jnp.zeros(()), jnp.ones((), bool),
         *commands.normalizer(running, config))
     command = commands.seen(stats, achieved)[:, jnp.newaxis]
     loss = optax.softmax_cross_entropy_with_integer_labels(
-        networks.logits(params.policy, rows.state, command), rows.action)
+        networks.logits(policy_params, rows.state, command), rows.action)
     if not config.expo_weighting:
       return jnp.mean(loss)
     weights = losses.exponential_weights(
         achieved if advantage else rows.total, config.beta, config.max_weight)
     return jnp.mean(loss * weights)
 
-  def achieved_by(params, rows):
+  def achieved_by(value_params, rows):
     """Returns what each row achieved, `[B]`; no gradient flows through it."""
     if not advantage:
       return rows.to_go
     gain = jax.lax.stop_gradient(
-        rows.to_go - networks.value(params.value, rows.state))
+        rows.to_go - networks.value(value_params, rows.state))
     if config.max_advantage is not None:
       gain = jnp.minimum(gain, config.max_advantage)
     return gain
 
-  def objective(params, rows, paths, achieved, running, value_due):
-    loss = policy_loss(params, rows, achieved, running)
-    if not advantage:
-      return loss, (loss, jnp.zeros(()))
-    value_loss = value_objective(networks, params.value, rows, paths)
-    return loss + value_due * value_loss, (loss, value_loss)
-
-  def sgd_step(carry, keys, episodes, draw):
+  def sgd_step(carry, keys, draw_rows, value_gradient):
     params, opt, running = carry
-    key_rows, key_paths = keys
-    rows = draw(key_rows, params)
-    achieved = achieved_by(params, rows)
-    value_due = (running.updates % config.value_interval == 0).astype(
-        jnp.float32)
+    key_rows, key_values = keys
+    rows = draw_rows(key_rows)
+    achieved = achieved_by(params.value, rows)
+    value_due = running.updates % config.value_interval == 0
     running = commands.follow_batch(running, achieved, config)
-    paths = draw_paths(config, networks, key_paths, episodes, params.value)
-    grads, (loss, value_loss) = jax.grad(objective, has_aux=True)(
-        params, rows, paths, achieved, running, value_due)
-    updates, opt = optimizer.update(grads, opt, params)
-    metrics = {'policy_loss': loss, 'advantage_loss': value_loss}
+    loss, policy_grads = jax.value_and_grad(policy_loss)(
+        params.policy, rows, achieved, running)
+    metrics = {'policy_loss': loss}
+    value_grads = ()
+    if advantage:
+      value_loss, value_grads = jax.lax.cond(
+          value_due, value_gradient,
+          lambda key, rows, params: (
+              jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)),
+          key_values, rows, params.value)
+      metrics.update(value_loss=value_loss, value_due=value_due)
+    updates, opt = optimizer.update(
+        Params(policy_grads, value_grads), opt, params)
     return (optax.apply_updates(params, updates), opt, running), metrics
+
+  def value_gradient_of(batch, params):
+    """Returns `(key, rows, value_params) -> loss, gradient`."""
+    draw = sampling.value_sampler(config, networks.value, batch, params.value)
+
+    def value_gradient(key, rows, value_params):
+      states = draw(key, rows, value_params)
+      return jax.value_and_grad(lambda p: losses.value_loss(
+          networks.value(p, states.state), states.target, states.weight))(
+              value_params)
+
+    return value_gradient
 
   def update(state: TrainingState,
              batch: Batch) -> Tuple[TrainingState, Metrics]:
     key, key_steps, key_held_out = jax.random.split(state.key, 3)
-    draw = sampler(config, networks, batch, state.params.value)
+    draw_rows = sampling.row_sampler(config, batch)
+    value_gradient = (
+        value_gradient_of(batch, state.params) if advantage else None)
 
     def body(carry, keys):
-      return sgd_step(carry, keys, batch, draw)
+      return sgd_step(carry, keys, draw_rows, value_gradient)
 
     keys = jax.random.split(key_steps, (config.num_sgd_steps_per_step, 2))
-    (params, opt, running), metrics = jax.lax.scan(
+    (params, opt, running), made = jax.lax.scan(
         body, (state.params, state.opt, state.running), keys)
-    metrics = jax.tree.map(jnp.mean, metrics)
-    held_out = sampler(config, networks, batch[HELD_OUT], params.value)(
-        key_held_out, params)
+    metrics = {'policy_loss': jnp.mean(made['policy_loss'])}
+    if advantage:
+      num_due = jnp.maximum(jnp.sum(made['value_due']), 1)
+      metrics['advantage_loss'] = jnp.sum(made['value_loss']) / num_due
+    held_out = sampling.row_sampler(config, batch[HELD_OUT])(key_held_out)
     state = TrainingState(params, opt, state.latest, running, key)
     stats = statistics(state)
     metrics.update(
         val_loss=policy_loss(
-            params, held_out, achieved_by(params, held_out), running),
+            params.policy, held_out, achieved_by(params.value, held_out),
+            running),
         command_mean=stats.mean, command_std=stats.std)
     return state, metrics
 
@@ -228,77 +226,6 @@ def follower(config: RCPConfig) -> Any:
     return lambda command, reward: command
   return lambda command, reward: (
       command - reward[:, jnp.newaxis]) / config.discount
-
-
-def sampler(config: RCPConfig, networks: Networks, episodes: Batch,
-            value_params: Any) -> Any:
-  """Returns `(key, params) -> Rows`, which draws steps of `episodes`.
-
-  The targets of a value network that learns from steps alone are computed here,
-  once, with the parameters given.
-  """
-  length, reward = episodes['length'], episodes['reward']
-  to_go = hindsight.returns_to_go(reward, length, config.discount)
-  targets = to_go
-  alone = uses_advantage(config) and config.value_states == 'uniform'
-  if alone and config.use_lambda_td:
-    next_value = networks.value(value_params, episodes['observation'][:, 1:])
-    targets = losses.td_lambda(
-        reward, next_value, length, config.discount, config.gae_lambda)
-
-  def draw(key, params):
-    del params
-    row, t = hindsight.sample_steps(
-        key, length, jnp.ones(length.shape), config.batch_size,
-        config.pair_sampling)
-    return Rows(
-        state=episodes['observation'][row, t],
-        action=episodes['action'][row, t],
-        to_go=to_go[row, t],
-        total=episodes['episode_return'][row],
-        target=targets[row, t])
-
-  return draw
-
-
-class Paths(NamedTuple):
-  """Paths the value network learns from.
-
-  Attributes:
-    states: `[P, T, S]`.
-    targets: `[P, T]`.
-    weights: `[P, T]`, 0 where the path is not.
-  """
-  states: jax.Array
-  targets: jax.Array
-  weights: jax.Array
-
-
-def draw_paths(config: RCPConfig, networks: Networks, key: jax.Array,
-               episodes: Batch, value_params: Any) -> Any:
-  """Draws paths and their targets; None where the rows are learned from."""
-  if not uses_advantage(config) or config.value_states != 'paths' or (
-      not config.use_lambda_td):
-    return None
-  length = episodes['length']
-  row, start = hindsight.sample_steps(
-      key, length, jnp.ones(length.shape), config.value_paths,
-      config.pair_sampling)
-  observation, reward = episodes['observation'][row], episodes['reward'][row]
-  targets = losses.td_lambda(
-      reward, networks.value(value_params, observation[:, 1:]), length[row],
-      config.discount, config.gae_lambda)
-  return Paths(observation[:, :-1], targets, losses.path_weights(
-      length, row, start, reward.shape[1]))
-
-
-def value_objective(networks: Networks, value_params: Any, rows: Rows,
-                    paths: Any) -> jax.Array:
-  """Returns the mean squared error of the value network."""
-  if paths is None:
-    return jnp.mean((networks.value(value_params, rows.state) - rows.target)**2)
-  error = networks.value(value_params, paths.states) - paths.targets
-  return jnp.sum(paths.weights * error**2) / jnp.sum(paths.weights)
 
 
 def replay_spec(config: RCPConfig, spec: EnvSpec) -> ReplaySpec:

@@ -67,6 +67,9 @@ class RCPConfig:
       'paths', 'what it learns from: paths, which lead from steps drawn to the '
       'end of their episodes, or uniform, steps alone (rcp_a)')
   value_paths: int = setting(4, 'such paths per SGD step (rcp_a)')
+  value_episodes: int = setting(
+      32, 'episodes of a learner call that states alone are drawn from, as each '
+      'call computes the targets of all their steps (rcp_a)')
   separate_value_optimizer: bool = setting(
       False, 'the gradient of the value network is clipped and applied by '
       'itself (rcp_a)')
@@ -129,7 +132,8 @@ def problems(config: RCPConfig) -> List[str]:
     check(0 < getattr(config, name) < math.inf, name, 'a positive number')
   for name in ('num_sgd_steps_per_step', 'warmup_episodes',
                'max_replay_episodes', 'episodes_per_call', 'latest_episodes',
-               'value_interval', 'value_paths', 'command_window'):
+               'value_interval', 'value_paths', 'value_episodes',
+               'command_window'):
     check(getattr(config, name) >= 1, name, 'at least 1')
   check(config.batch_size >= 2, 'batch_size', 'at least 2: weights are '
         'relative to the others')

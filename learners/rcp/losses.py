@@ -1,4 +1,4 @@
-"""Exponential weights, and the targets of the value network."""
+"""Exponential weights; targets and loss of the value network."""
 
 import jax
 import jax.numpy as jnp
@@ -81,3 +81,16 @@ def path_weights(length: jax.Array, row: jax.Array, start: jax.Array,
   times = jnp.arange(limit)
   return ((times >= start[:, jnp.newaxis])
           & (times < length[row][:, jnp.newaxis])).astype(jnp.float32)
+
+
+def value_loss(value: jax.Array, target: jax.Array,
+               weight: jax.Array) -> jax.Array:
+  """Returns the weighted mean squared error of values, `[N]` each.
+
+  Raises:
+    ValueError: if the shapes differ.
+  """
+  if not value.shape == target.shape == weight.shape or value.ndim != 1:
+    raise ValueError('expected value, target and weight [N], got '
+                     f'{value.shape}, {target.shape} and {weight.shape}')
+  return jnp.sum(weight * (value - target)**2) / jnp.sum(weight)

@@ -97,3 +97,12 @@ def test_paths_lead_to_the_end_of_their_episodes():
       jnp.array([3, 5]), jnp.array([1, 0, 1]), jnp.array([2, 0, 4]), 5)
   assert weights.tolist() == [
       [0, 0, 1, 1, 1], [1, 1, 1, 0, 0], [0, 0, 0, 0, 1]]
+
+
+def test_the_loss_of_values_leaves_out_rows_of_weight_0():
+  loss = losses.value_loss(
+      jnp.array([1.0, 2.0, 9.0]), jnp.array([0.0, 5.0, 0.0]),
+      jnp.array([1.0, 1.0, 0.0]))
+  assert loss == (1.0 + 9.0) / 2
+  with pytest.raises(ValueError, match='expected value, target and weight'):
+    losses.value_loss(jnp.zeros((2, 1)), jnp.zeros(2), jnp.zeros(2))
