@@ -9,6 +9,10 @@ import numpy as np
 from actors.loop import Metrics, Step
 from actors.policy import Policy
 
+# Evaluates an agent whose commands climb from one environment to the next;
+# also the prefix of what that measures.
+GRID = 'grid'
+
 # `(key, params, num) -> (commands [num, C], known)`; `known` is a bool scalar,
 # False where there is nothing yet that a command could follow from.
 Draw = Callable[[jax.Array, Any, int], Any]
@@ -59,6 +63,28 @@ class CommandObserver:
     """Returns `commanded_<name>`, `[n]` each; 0 where nothing was."""
     return {f'commanded_{name}': self._initial[finished, i].copy()
             for i, name in enumerate(self._names)}
+
+
+def correlation(asked: np.ndarray, obtained: np.ndarray) -> float:
+  """Returns Pearson's correlation, NaN where one of them does not vary."""
+  if np.std(asked) == 0 or np.std(obtained) == 0:
+    return float('nan')
+  return float(np.corrcoef(asked, obtained)[0, 1])
+
+
+def grid_figures(metrics: Metrics, name: str) -> Metrics:
+  """Returns how well a round of evaluation followed a grid of commands.
+
+  Args:
+    metrics: `[n]` each, of whole episodes.
+    name: of the entry of the command that the grid is of.
+
+  Returns:
+    `grid_correlation`, `[1]`, of what was asked for and the return obtained.
+  """
+  asked = metrics[f'{GRID}_commanded_{name}']
+  return {f'{GRID}_correlation': np.array(
+      [correlation(asked, metrics[f'{GRID}_episode_return'])])}
 
 
 def commanded_policy(logits: Logits, draw: Draw, follow: Follow,

@@ -1,11 +1,11 @@
 """The evaluator: whole episodes with the greedy policy, then a rest."""
 
 import time
-from typing import Any, Callable, Dict, Mapping, Optional, Protocol
+from typing import Any, Callable, Mapping, Optional, Protocol
 
 import numpy as np
 
-from actors.loop import EnvironmentLoop, run_episodes
+from actors.loop import EnvironmentLoop, Metrics, run_episodes
 from actors.observers import PathObserver
 from actors.policy import Policy
 from actors.variables import Snapshot, VariableSource
@@ -17,7 +17,7 @@ BUSY_FRACTION = 0.1
 class EvaluationSink(Protocol):
   """Takes the results of a round."""
 
-  def record_evaluation(self, updates: int, metrics: Dict[str, np.ndarray],
+  def record_evaluation(self, updates: int, metrics: Metrics,
                         paths: Optional[np.ndarray]) -> None:
     """Receives `[n, ...]` episode metrics and `[T, k, P]` example paths.
 
@@ -46,7 +46,8 @@ class Evaluator:
                variables: VariableSource, sink: EvaluationSink, interval: float,
                policies: Optional[Mapping[str, Policy]] = None,
                run_steps: Optional[Callable[[], int]] = None,
-               films: Optional[Films] = None):
+               films: Optional[Films] = None,
+               figures: Optional[Callable[[Metrics], Metrics]] = None):
     """Puts the parts together.
 
     Args:
@@ -61,8 +62,10 @@ class Evaluator:
       run_steps: returns the environment steps of the run, where environments
         want to know.
       films: shown every round.
+      figures: `metrics -> metrics` further ones, of all episodes of a round.
     """
     self._films = films
+    self._figures = figures
     self._run_steps = run_steps
     self._policies = dict(policies or {})
     self._loop = loop
@@ -109,7 +112,7 @@ class Evaluator:
     self._snapshot = Snapshot(int(reply[0]), reply[1])
     return True
 
-  def evaluate(self) -> Dict[str, np.ndarray]:
+  def evaluate(self) -> Metrics:
     """Runs one round, reports it and returns its metrics."""
     assert self._snapshot is not None, 'fetch() before evaluate()'
     if self._run_steps is not None:
@@ -119,12 +122,14 @@ class Evaluator:
     for prefix, policy in self._policies.items():
       metrics.update({f'{prefix}_{name}': value
                       for name, value in self._episodes(policy).items()})
+    if self._figures is not None:
+      metrics.update(self._figures(metrics))
     self._sink.record_evaluation(self._snapshot.updates, metrics, paths)
     if self._films is not None:
       self._films.show(self._snapshot.updates, self._snapshot.params)
     return metrics
 
-  def _episodes(self, policy: Policy) -> Dict[str, np.ndarray]:
+  def _episodes(self, policy: Policy) -> Metrics:
     """Returns `[n, ...]` metrics of one whole episode in each environment."""
     assert self._snapshot is not None, 'fetch() comes first'
     rounds = run_episodes(self._loop, policy, self._snapshot.params)

@@ -80,6 +80,13 @@ def define_flags() -> None:
                        'beside the best; analysis.py draws what changed over '
                        'them')
   flags.DEFINE_float('log_interval', 10.0, 'seconds between progress lines')
+  flags.DEFINE_string('eval_agent', None, 'folder of a run or of a checkpoint: '
+                      'evaluate it over --eval_episodes and train nothing; '
+                      'launch/eval_agent.py can do more')
+  flags.DEFINE_float('commanded_return', None, 'return (rcp_a: advantage) that '
+                     '--eval_agent asks for (default: what was learned)')
+  flags.DEFINE_float('horizon', None, 'steps that --eval_agent asks for '
+                     '(default: what was learned)')
   for name, text in _agent_flags().items():
     flags.DEFINE_string(name, None, text)
 
@@ -114,6 +121,17 @@ def experiment_from_flags() -> Experiment:
   if found:
     raise ConfigError(found)
   return experiment
+
+
+def evaluation() -> Optional[List[str]]:
+  """Returns the arguments of `eval_agent.py`; None if the run is to train."""
+  if FLAGS.eval_agent is None:
+    return None
+  arguments = [FLAGS.eval_agent, f'--episodes={FLAGS.eval_episodes}',
+               f'--seed={FLAGS.seed}']
+  return arguments + [f'--{name}={FLAGS[name].value}'
+                      for name in ('commanded_return', 'horizon')
+                      if FLAGS[name].value is not None]
 
 
 def _unknown_names() -> List[str]:

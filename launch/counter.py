@@ -41,7 +41,8 @@ class Counter:
   def __init__(self, run_loggers: Mapping[str, loggers.Logger],
                visits: Optional[VisitLog], num_steps: int, log_interval: float,
                saved: Optional[Dict[str, Any]] = None,
-               save_paths: Optional[Callable[[int, np.ndarray], None]] = None):
+               save_round: Optional[Callable[
+                   [int, Metrics, Optional[np.ndarray]], None]] = None):
     """Starts from zero, or from what a checkpoint kept.
 
     Args:
@@ -50,7 +51,8 @@ class Counter:
       num_steps: environment steps after which the run is complete.
       log_interval: seconds between log rows and progress lines.
       saved: what `get_snapshot` returned for the checkpoint resumed from.
-      save_paths: `(actor_steps, paths)` keeps the evaluator's example paths.
+      save_round: `(actor_steps, metrics, paths)` keeps the episodes of a
+        round of evaluation, and its example paths if it has any.
     """
     self._lock = threading.RLock()
     self._counter = counting.Counter()
@@ -59,7 +61,7 @@ class Counter:
     self._visits = visits
     self._num_steps = num_steps
     self._log_interval = log_interval
-    self._save_paths = save_paths
+    self._save_round = save_round
     self._episodes = _EpisodeWindows()
     self._cell_visits: Optional[np.ndarray] = None
     self._actor_figures: List[Dict[str, float]] = []
@@ -186,9 +188,9 @@ class Counter:
       self._figures.eval_success = row.get('success', math.nan)
       self._score = row.get('success', row.get('episode_return'))
       self._write('evaluator', row)
-      if self._save_paths is not None and paths is not None:
-        self._save_paths(
-            int(self._counter.get_counts()['actor_steps']), paths)
+      if self._save_round is not None:
+        self._save_round(int(self._counter.get_counts()['actor_steps']),
+                         metrics, paths)
 
   def record_learner(self, metrics: Dict[str, float]) -> None:
     """Logs the learner's figures of one interval."""

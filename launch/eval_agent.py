@@ -3,6 +3,7 @@
 python launch/eval_agent.py RUN_DIR_OR_CHECKPOINT
 python launch/eval_agent.py RUN_DIR --commanded_return=300 --horizon=900
 python launch/eval_agent.py RUN_DIR --grid=-200,300
+python launch/lp_run.py --eval_agent=RUN_DIR_OR_CHECKPOINT
 
 Prints the figures of the episodes; a grid of commands also writes
 figures/command_grid.png in the run's folder: return asked for against obtained.
@@ -14,13 +15,13 @@ import sys
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import jax
-from matplotlib.figure import Figure
 import numpy as np
 
+from actors.commands import correlation
 from actors.loop import EnvironmentLoop, Observer, run_episodes
 from actors.policy import Policy
 from envs.vector import Drawable
-from launch import factory, report, run_folder
+from launch import command_grid, factory, report, run_folder
 from launch.report import Missing, Run
 from launch.tables import print_table
 from launch.video import FrameObserver, write_gif
@@ -119,30 +120,6 @@ def commanded(saved: Saved, lowest: float, highest: float,
   return saved.agent.commanded(lowest, highest, horizon, greedy)
 
 
-def correlation(asked: np.ndarray, obtained: np.ndarray) -> float:
-  """Returns Pearson's correlation, NaN where one of them does not vary."""
-  if np.std(asked) == 0 or np.std(obtained) == 0:
-    return float('nan')
-  return float(np.corrcoef(asked, obtained)[0, 1])
-
-
-def grid_figure(saved: Saved, asked: np.ndarray,
-                obtained: np.ndarray) -> Figure:
-  """Draws what was obtained over what was asked for, one dot an episode."""
-  figure = Figure(figsize=(6, 6), layout='constrained')
-  axes = figure.add_subplot()
-  axes.plot(asked, asked, color='gray', lw=1, label='as asked')
-  axes.plot(asked, obtained, '.', label='episodes')
-  name = saved.agent.command_names[0]
-  axes.set_xlabel(f'commanded {name}')
-  axes.set_ylabel('return obtained')
-  axes.grid(alpha=0.3)
-  axes.legend(frameon=False)
-  axes.set_title(f'{saved.run.experiment.run_name} after {saved.updates:,} '
-                 f'updates, correlation {correlation(asked, obtained):.2f}')
-  return figure
-
-
 def _policies(saved: Saved, args: argparse.Namespace) -> Dict[str, Policy]:
   """Returns what is evaluated, by name."""
   if args.commanded_return is not None:
@@ -164,7 +141,10 @@ def _evaluate(saved: Saved, args: argparse.Namespace) -> None:
     asked = metrics[f'commanded_{saved.agent.command_names[0]}']
     obtained = metrics['episode_return']
     path = os.path.join(figures, 'command_grid.png')
-    grid_figure(saved, asked, obtained).savefig(path, dpi=100)
+    command_grid.figure(
+        asked, obtained, saved.agent.command_names[0],
+        f'{saved.run.experiment.run_name} after {saved.updates:,} updates',
+    ).savefig(path, dpi=100)
     print(f'{path}: correlation {correlation(asked, obtained):.3f} over '
           f'{args.episodes} commands from {lowest:g} to {highest:g}')
     return

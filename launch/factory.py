@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from actors.actor import Actor, ActorConfig, Recorder
-from actors.commands import CommandObserver
+from actors.commands import CommandObserver, GRID, grid_figures
 from actors.evaluator import Evaluator
-from actors.loop import EnvironmentLoop, Observer
+from actors.loop import EnvironmentLoop, Metrics, Observer
 from actors.observers import (
   CellObserver,
   DistanceObserver,
@@ -271,7 +271,16 @@ def make_evaluator(experiment: Experiment, generation: int,
       sink=sink,
       run_steps=run_steps if isinstance(environment, Changing) else None,
       interval=experiment.eval_interval,
-      films=films)
+      films=films,
+      figures=_evaluation_figures(agent))
+
+
+def _evaluation_figures(
+    agent: Agent) -> Optional[Callable[[Metrics], Metrics]]:
+  """Returns what is computed of a whole round of evaluation, if anything."""
+  if GRID not in agent.eval_policies:
+    return None
+  return lambda metrics: grid_figures(metrics, agent.command_names[0])
 
 
 def make_learner(experiment: Experiment, counts: Any,
@@ -309,11 +318,11 @@ def counter_arguments(experiment: Experiment) -> Dict[str, Any]:
         experiment_lib.audited_regions(experiment), num_episodes,
         owner=run_folder.run_id(run_dir))
 
-  def save_paths(actor_steps: int, paths: np.ndarray) -> None:
-    path = os.path.join(run_folder.figures_dir(run_dir), 'eval_paths.npz')
-    with open(path + '.tmp', 'wb') as f:
-      np.savez(f, actor_steps=actor_steps, paths=paths)
-    os.replace(path + '.tmp', path)
+  def save_round(actor_steps: int, metrics: Metrics,
+                 paths: Optional[np.ndarray]) -> None:
+    _save(run_folder.evaluation_path(run_dir), actor_steps, metrics)
+    if paths is not None:
+      _save(run_folder.eval_paths_path(run_dir), actor_steps, {'paths': paths})
 
   return dict(
       run_loggers={r: make_logger(run_dir, r)
@@ -322,7 +331,14 @@ def counter_arguments(experiment: Experiment) -> Dict[str, Any]:
       num_steps=experiment.num_steps,
       log_interval=experiment.log_interval,
       saved=saved,
-      save_paths=save_paths)
+      save_round=save_round)
+
+
+def _save(path: str, actor_steps: int, arrays: Metrics) -> None:
+  """Writes arrays, and the environment steps that they are of."""
+  with open(path + '.tmp', 'wb') as f:
+    np.savez(f, actor_steps=actor_steps, **arrays)
+  os.replace(path + '.tmp', path)
 
 
 def make_counter(experiment: Experiment) -> Counter:

@@ -105,6 +105,9 @@ def run_alternating(experiment: Experiment) -> int:
 
 def main(argv: List[str]) -> None:
   """Checks the settings, runs, and prints what came of it."""
+  evaluation = command_line.evaluation()
+  if evaluation is not None:
+    sys.exit(evaluate(evaluation))
   try:
     experiment = check_settings(argv)
     if flags.FLAGS.submit:
@@ -126,6 +129,15 @@ def main(argv: List[str]) -> None:
   sys.stderr.flush()
   # Clients of servers that are gone would hang in their destructors.
   os._exit(status)
+
+
+def evaluate(arguments: List[str]) -> int:
+  """Evaluates a checkpoint; returns an exit status."""
+  import jax
+  # A run that is still going keeps the GPU to itself.
+  jax.config.update('jax_platforms', 'cpu')
+  from launch import eval_agent
+  return eval_agent.main(arguments)
 
 
 def run(experiment: Experiment, locks: Tuple[int, ...]) -> int:

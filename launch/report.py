@@ -2,8 +2,9 @@
 
 python launch/report.py RUN_DIR...
 
-Each run gets maze.png, curves.png and similarity.png in its figures folder;
-several runs get one more curves.png together, with means over seeds.
+Each run gets maze.png, curves.png and similarity.png in its figures folder, an
+agent under commands also command_grid.png; several runs get one more curves.png
+together, with means over seeds.
 """
 
 import argparse
@@ -18,15 +19,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 import numpy as np
 
+from actors.commands import GRID
 from envs import registry as env_registry
 from envs.spec import EnvSpec
-from launch import curves, embeddings, run_folder, summary
+from launch import command_grid, curves, embeddings, run_folder, summary
 from launch import experiment as experiment_lib
 from launch.errors import ConfigError
 from launch.experiment import Experiment
 from learners import checkpoint
 from learners import registry as learner_registry
-from learners.agent import Representations
+from learners.agent import Agent, Representations
 from safety import regions as region_lib
 
 # Squares of the heat map, and points of the similarity map, per cell and axis.
@@ -74,7 +76,7 @@ def maze_figure(run: Run) -> Figure:
   figure = Figure(figsize=(8, 8), layout='constrained')
   axes = figure.add_subplot()
   title = run.experiment.run_name
-  path = os.path.join(run_folder.figures_dir(run.path), 'eval_paths.npz')
+  path = run_folder.eval_paths_path(run.path)
   if os.path.exists(path):
     with np.load(path, allow_pickle=False) as stored:
       paths, steps = stored['paths'], int(stored['actor_steps'])
@@ -129,6 +131,19 @@ def similarity_figure(run: Run) -> Figure:
   return figure
 
 
+def command_grid_figure(run: Run, agent: Agent) -> Figure:
+  """Draws what came of each command in the last round of evaluation."""
+  path = run_folder.evaluation_path(run.path)
+  if not os.path.exists(path):
+    raise Missing('no evaluation yet')
+  name = agent.command_names[0]
+  with np.load(path, allow_pickle=False) as stored:
+    return command_grid.figure(
+        stored[f'{GRID}_commanded_{name}'], stored[f'{GRID}_episode_return'],
+        name, f'{run.experiment.run_name}\nafter '
+        f'{int(stored["actor_steps"]):,} environment steps')
+
+
 def similarity_map(run: Run, state: Any) -> Tuple[np.ndarray, np.ndarray]:
   """Returns how alike psi(s) and psi(g*) are: cosine and inner product.
 
@@ -167,13 +182,17 @@ def representations(run: Run, state: Any,
     raise Missing(str(e)) from e
 
 
-def template(run: Run) -> Any:
-  """Returns a state like those in the run's checkpoints."""
+def agent_of(run: Run) -> Agent:
+  """Returns the agent that the run trains."""
   algorithm = learner_registry.ALGORITHMS[run.experiment.alg]
-  agent = algorithm.make_agent(
+  return algorithm.make_agent(
       run.experiment.agent, run.spec,
       experiment_lib.safety_mask(run.experiment, run.spec))
-  return agent.init(jax.random.key(0))
+
+
+def template(run: Run) -> Any:
+  """Returns a state like those in the run's checkpoints."""
+  return agent_of(run).init(jax.random.key(0))
 
 
 def load_checkpoint(run: Run) -> checkpoint.Restored:
@@ -251,6 +270,10 @@ def _report(runs: List[Run], output_dir: Optional[str]) -> None:
     write(run.path, folder, 'maze.png', lambda: maze_figure(run))
     write(run.path, folder, 'curves.png', lambda: curves_figure([run]))
     write(run.path, folder, 'similarity.png', lambda: similarity_figure(run))
+    agent = agent_of(run)
+    if GRID in agent.eval_policies:
+      write(run.path, folder, 'command_grid.png',
+            lambda: command_grid_figure(run, agent))
   if len(runs) > 1:
     parent = os.path.commonpath([os.path.dirname(run.path) for run in runs])
     write('all runs', output_dir or run_folder.figures_dir(parent),

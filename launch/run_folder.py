@@ -44,6 +44,16 @@ def figures_dir(run_dir: str) -> str:
   return os.path.join(run_dir, 'figures')
 
 
+def evaluation_path(run_dir: str) -> str:
+  """Where the episodes of the last round of evaluation are kept."""
+  return os.path.join(figures_dir(run_dir), 'evaluation.npz')
+
+
+def eval_paths_path(run_dir: str) -> str:
+  """Where the example paths of that round are kept."""
+  return os.path.join(figures_dir(run_dir), 'eval_paths.npz')
+
+
 def memory_replay_path(run_dir: str) -> str:
   """Returns where a run in one thread keeps its replay."""
   return os.path.join(replay_dir(run_dir), 'memory.npz')

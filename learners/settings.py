@@ -1,6 +1,7 @@
 """Algorithm settings: dataclass fields with a help text, and flags of them."""
 
 import dataclasses
+import math
 import typing
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Type
 
@@ -32,6 +33,11 @@ def checker(config: Any,
       found.append(f'{name}: got {getattr(config, name)!r}, needs {needs}')
 
   return check
+
+
+def is_range(values: Tuple[float, float]) -> bool:
+  """Tells whether these are finite numbers, the smaller one first."""
+  return -math.inf < values[0] < values[1] < math.inf
 
 
 def parse(config_class: Type[Any], texts: Mapping[str, Optional[str]],
@@ -75,6 +81,11 @@ def _parse_integers(text: str) -> Tuple[int, ...]:
   return tuple(int(t) for t in text.split(','))
 
 
+def _parse_two_numbers(text: str) -> Tuple[float, float]:
+  lowest, highest = (float(t) for t in text.split(','))
+  return lowest, highest
+
+
 _PARSERS: Dict[Any, Tuple[Callable[[str], Any], str]] = {
     bool: (_parse_bool, 'true or false'),
     int: (int, 'a whole number'),
@@ -83,4 +94,5 @@ _PARSERS: Dict[Any, Tuple[Callable[[str], Any], str]] = {
     Optional[str]: (str, 'a text'),
     Optional[float]: (_parse_number_or_none, "a number or 'none'"),
     Tuple[int, ...]: (_parse_integers, "whole numbers like '256,256'"),
+    Tuple[float, float]: (_parse_two_numbers, "two numbers like '-200,300'"),
 }

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from actors import policy as policy_lib
-from actors.commands import commanded_policy
+from actors.commands import commanded_policy, GRID
 from envs.spec import EnvSpec
 from learners.agent import (
   Agent,
@@ -209,7 +209,8 @@ def make_agent(config: RCPConfig, spec: EnvSpec,
       policy=make_policy(drawn),
       eval_policy=make_policy(expected),
       eval_policies={'greedy': make_policy(expected, greedy=True),
-                     'reference': make_policy(drawn, greedy=True)},
+                     'reference': make_policy(drawn, greedy=True),
+                     GRID: commanded(*config.command_grid, None, False)},
       warmup_policy=policy_lib.uniform_discrete_policy(spec.num_actions),
       replay=replay_spec(config, spec),
       updates_per_call=config.num_sgd_steps_per_step,

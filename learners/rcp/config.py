@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from learners.settings import checker, setting
+from learners.settings import checker, is_range, setting
 from replay.hindsight import RULES
 
 # What each algorithm name is conditioned on.
@@ -49,6 +49,9 @@ class RCPConfig:
   normalizer_rate: float = setting(
       0.01, 'share of each batch in these running figures, and in those that '
       'commands of advantage are drawn from')
+  command_grid: Tuple[float, float] = setting(
+      (-100.0, 200.0), 'least and largest of the commands that evaluation '
+      'gives to compare them with what comes of it')
 
   # Conditioned on returns.
   latest_episodes: int = setting(
@@ -68,8 +71,8 @@ class RCPConfig:
       'end of their episodes, or uniform, steps alone (rcp_a)')
   value_paths: int = setting(4, 'such paths per SGD step (rcp_a)')
   value_episodes: int = setting(
-      32, 'episodes of a learner call that states alone are drawn from, as each '
-      'call computes the targets of all their steps (rcp_a)')
+      32, 'episodes of a learner call that such states are drawn from; the '
+      'targets of all their steps are computed in each (rcp_a)')
   separate_value_optimizer: bool = setting(
       False, 'the gradient of the value network is clipped and applied by '
       'itself (rcp_a)')
@@ -97,11 +100,13 @@ _STABLE: Mapping[str, Any] = dict(
 _CART_POLE: Mapping[str, Any] = dict(
     warmup_episodes=50, updates_per_episode=10.0, num_sgd_steps_per_step=10,
     episodes_per_call=64, max_replay_episodes=200, normalize_command=True)
+_CART_POLE_RETURNS: Mapping[str, Any] = dict(
+    _CART_POLE, command_grid=(0.0, 100.0))
 
 # By preset, algorithm and environment; '' holds for every environment.
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
     'cpu': {
-        'rcp_r': {'cartpole': _CART_POLE},
+        'rcp_r': {'cartpole': _CART_POLE_RETURNS},
         'rcp_a': {'': _STABLE, 'cartpole': _CART_POLE},
     },
     'reference': {'rcp_r': {}, 'rcp_a': {}},
@@ -147,6 +152,8 @@ def problems(config: RCPConfig) -> List[str]:
                         ('value_states', VALUE_STATES)):
     check(getattr(config, name) in allowed, name,
           'one of ' + ', '.join(allowed))
+  check(is_range(config.command_grid), 'command_grid',
+        'two finite numbers, the smaller one first')
   check(config.max_advantage is None or math.isfinite(config.max_advantage),
         'max_advantage', "a number or 'none'")
   if uses_advantage(config):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from actors import policy as policy_lib
+from actors.commands import GRID
 from envs.spec import EnvSpec
 from learners.agent import (
   Agent,
@@ -105,6 +106,10 @@ def make_agent(config: UDRLConfig, spec: EnvSpec,
     return policies.make_policy(
         networks, config, spec.num_actions, draw, greedy)
 
+  def commanded(lowest, highest, horizon, greedy):
+    return make_policy(
+        policies.given_command(lowest, highest, horizon), greedy)
+
   expected = policies.expected_command(config)
   return Agent(
       init=init,
@@ -116,15 +121,15 @@ def make_agent(config: UDRLConfig, spec: EnvSpec,
       eval_policies={
           'greedy': make_policy(expected, greedy=True),
           'reference': make_policy(
-              policies.sampled_command(config), greedy=True)},
+              policies.sampled_command(config), greedy=True),
+          GRID: commanded(*config.command_grid, None, False)},
       warmup_policy=policy_lib.uniform_discrete_policy(spec.num_actions),
       replay=replay_spec(config, spec),
       updates_per_call=config.num_sgd_steps_per_step,
       reports=('episode_return', 'episode_length', HELD_OUT),
       hear=hear,
       command_names=('return', 'horizon'),
-      commanded=lambda lowest, highest, horizon, greedy: make_policy(
-          policies.given_command(lowest, highest, horizon), greedy))
+      commanded=commanded)
 
 
 class Rows(NamedTuple):

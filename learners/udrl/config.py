@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from learners.settings import checker, setting
+from learners.settings import checker, is_range, setting
 from replay.hindsight import RULES
 
 COMMANDS = ('return_to_go', 'cumulative_return')
@@ -52,6 +52,9 @@ class UDRLConfig:
       256, 'episodes a learner call draws its steps from')
   held_out_every: int = setting(
       20, 'one of so many episodes is only used for the validation loss')
+  command_grid: Tuple[float, float] = setting(
+      (-200.0, 300.0), 'least and largest of the returns that evaluation asks '
+      'for to compare them with what comes of it')
 
 
 # Values per environment; what is not named here keeps its default.
@@ -66,7 +69,7 @@ _CART_POLE: Mapping[str, Any] = dict(
     updates_per_episode=5.0, episodes_per_call=64, num_sgd_steps_per_step=10,
     # Returns are lengths here, and commands of what was seen are kept to the
     # step: without asking for more, episodes hardly grow.
-    command_spread=10.0)
+    command_spread=10.0, command_grid=(0.0, 500.0))
 
 # By preset and environment.
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
@@ -100,6 +103,8 @@ def problems(config: UDRLConfig) -> List[str]:
   check(config.max_replay_steps >= 0, 'max_replay_steps', '0 or more')
   check(config.max_return is None or math.isfinite(config.max_return),
         'max_return', "a number or 'none'")
+  check(is_range(config.command_grid), 'command_grid',
+        'two finite numbers, the smaller one first')
   check(config.command in COMMANDS, 'command',
         'one of ' + ', '.join(COMMANDS))
   check(config.pair_sampling in RULES, 'pair_sampling',

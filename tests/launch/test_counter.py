@@ -305,15 +305,16 @@ def test_the_score_is_the_last_evaluation_s_success(logs):
   assert counter.get_snapshot()['score'] == 0.5
 
 
-def test_example_paths_are_kept_with_the_step_they_are_from(logs):
+def test_rounds_are_kept_with_the_step_they_are_from(logs):
   kept = []
-  counter = make(logs, save_paths=lambda steps, paths: kept.append(
-      (steps, paths)))
+  counter = make(logs, save_round=lambda *what: kept.append(what))
   counter.record_episodes(episodes([7]), FIGURES)
   paths = np.arange(12.0).reshape(3, 2, 2)
-  counter.record_evaluation(1, episodes([2], [1]), paths)
-  (steps, saved), = kept
-  assert steps == 7 and saved is paths
+  metrics = episodes([2], [1])
+  counter.record_evaluation(1, metrics, paths)
+  counter.record_evaluation(1, metrics, None)
+  first, second = kept
+  assert first == (7, metrics, paths) and second == (7, metrics, None)
 
 
 def test_visits_are_recorded_in_the_order_of_the_reports(logs, tmp_path):

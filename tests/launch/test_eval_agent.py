@@ -2,16 +2,19 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 
-from launch import eval_agent, factory, report, run_folder, video
+from launch import eval_agent, factory, report, run_folder, summary, video
 from launch.experiment import Experiment
 from learners import checkpoint
 from learners.agent import HELD_OUT
 from learners.registry import ALGORITHMS
+from tests.launch.processes import LP_RUN
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -76,11 +79,47 @@ def test_one_command_for_all(run_dir, capsys):
   assert '| as commanded |' in capsys.readouterr().out
 
 
-def test_correlation():
-  asked = np.array([1.0, 2.0, 3.0])
-  assert eval_agent.correlation(asked, 2 * asked) == pytest.approx(1.0)
-  assert eval_agent.correlation(asked, -asked) == pytest.approx(-1.0)
-  assert np.isnan(eval_agent.correlation(asked, np.ones(3)))
+def test_the_evaluator_asks_for_a_grid_of_commands(run_dir):
+  saved = eval_agent.load(run_dir)
+  experiment = dataclasses.replace(
+      saved.run.experiment, eval_episodes=5, run_name='evaluated')
+  run_dir = run_folder.prepare(experiment)
+
+  class Learner:
+
+    def get_variables(self, have, for_evaluation):
+      del have, for_evaluation
+      return saved.updates, saved.variables
+
+  counter = factory.make_counter(experiment)
+  evaluator = factory.make_evaluator(experiment, 0, Learner(), counter)
+  assert evaluator.fetch()
+  metrics = evaluator.evaluate()
+  counter.close()
+  assert sorted(metrics['grid_commanded_return']) == [0, 125, 250, 375, 500]
+  assert np.all(metrics['commanded_return'] == metrics['commanded_return'][0])
+  logged = summary.read_log(run_dir, 'evaluator')['grid_correlation']
+  np.testing.assert_equal(logged, metrics['grid_correlation'])
+
+  assert report.main([run_dir]) == 0
+  path = os.path.join(run_folder.figures_dir(run_dir), 'command_grid.png')
+  assert os.path.getsize(path) > 0
+  axes, = report.command_grid_figure(report.load(run_dir), saved.agent).axes
+  dots, = [line for line in axes.lines if line.get_label() == 'episodes']
+  np.testing.assert_equal(
+      dots.get_xydata(), np.stack([metrics['grid_commanded_return'],
+                                   metrics['grid_episode_return']], axis=1))
+
+
+def test_lp_run_evaluates(run_dir, tmp_path):
+  ended = subprocess.run(
+      [sys.executable, LP_RUN, f'--eval_agent={run_dir}', '--eval_episodes=2',
+       '--commanded_return=25', '--horizon=9'],
+      cwd=tmp_path, capture_output=True, text=True, timeout=120)
+  assert ended.returncode == 0, ended.stderr
+  assert 'run after 20 updates, 2 episodes each' in ended.stdout
+  assert '| as commanded |' in ended.stdout
+  assert os.listdir(tmp_path) == []
 
 
 def test_what_cannot_be_is_said(run_dir, tmp_path, capsys):
