@@ -135,7 +135,7 @@ def main() -> None:
                       help='of each measurement')
   parser.add_argument('--update_only', action='store_true')
   args = parser.parse_args()
-  config = config_lib.from_settings(args.alg, args.preset, {})
+  config = config_lib.from_settings(args.alg, args.preset, {}, args.env)
   spec = env_registry.spec(args.env)
   print(f'{args.alg}, {args.env}, preset {args.preset}; {machine()}; updates '
         f'on {jax.devices()[0].device_kind}')

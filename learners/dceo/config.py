@@ -30,19 +30,19 @@ class DCEOConfig:
   # Follows from the algorithm's name, so the command line does not offer it.
   options: bool = True
   batch_size: int = setting(32, 'items per SGD step')
-  learning_rate: float = setting(3e-4, 'Adam step size of the value networks')
+  learning_rate: float = setting(1e-3, 'Adam step size of the value networks')
   adam_epsilon: float = setting(1.5e-4, 'Adam epsilon')
   discount: float = setting(0.99, 'discount per step')
   n_step: int = setting(3, 'steps before the bootstrap')
   num_atoms: int = setting(51, 'atoms of the return distribution')
-  vmax: float = setting(10.0, 'largest return the distribution can hold; the '
+  vmax: float = setting(2.0, 'largest return the distribution can hold; the '
                         'least is its negative')
   dueling: bool = setting(True, 'value and advantage heads')
   double: bool = setting(True, 'the online network picks the next action')
   noisy: bool = setting(
       False, 'dense layers with learned noise; training epsilon is then 0')
-  torso: str = setting('auto', 'convolutions: nature, small, or auto, which '
-                       'goes by the size of the frames')
+  torso: str = setting('auto', 'convolutions: ' + ', '.join(TORSOS) + ', or '
+                       'auto, which goes by the size of the frames')
   stack: int = setting(1, 'frames in a state')
   clip_rewards: bool = setting(True, 'learn from rewards clipped to [-1, 1]')
   importance_exponent: float = setting(
@@ -51,7 +51,7 @@ class DCEOConfig:
       2.0, 'priority of items until one has a larger; about '
       'sqrt(ln(num_atoms))')
   update_period: int = setting(4, 'environment steps per SGD step')
-  target_period: int = setting(1000, 'environment steps between target copies')
+  target_period: int = setting(100, 'environment steps between target copies')
   num_sgd_steps_per_step: int = setting(
       4, 'SGD steps fused into one learner call')
   min_replay_size: int = setting(
@@ -120,7 +120,7 @@ class DCEOConfig:
 
 # Dopamine's Rainbow for Atari, spread over actors.
 ATARI: Mapping[str, Any] = dict(
-    learning_rate=6.25e-5, stack=4, target_period=8000,
+    learning_rate=6.25e-5, vmax=10.0, stack=4, target_period=8000,
     num_sgd_steps_per_step=1, min_replay_size=20_000,
     max_replay_size=1_000_000, eps_mode='ladder', eps_least=0.01,
     eps_decay=250_000, option_learning_rate=None, option_discount=None,
@@ -135,18 +135,19 @@ REFERENCE: Mapping[str, Any] = dict(
     rep_batch_size=32, rep_learning_rate=6.25e-5, mask_terminal_pairs=False,
     aux_sampling='prioritized')
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    'cpu': {},
-    'atari': ATARI,
-    'reference': REFERENCE,
+# By preset and by how the environment's name begins.
+PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    'cpu': {'': {}, 'atari_': ATARI},
+    'reference': {'': REFERENCE},
 }
 
 
 def from_settings(alg: str, preset: str, overrides: Dict[str, Any],
                   env: str = '') -> DCEOConfig:
   """Builds the config of `alg`: variant, then preset, then overrides."""
-  del env
-  return DCEOConfig(**{**VARIANTS[alg], **PRESETS[preset], **overrides})
+  nearest = max(filter(env.startswith, PRESETS[preset]), key=len)
+  return DCEOConfig(
+      **{**VARIANTS[alg], **PRESETS[preset][nearest], **overrides})
 
 
 def num_options(config: DCEOConfig) -> int:

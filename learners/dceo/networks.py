@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 Params = Any
 
-TORSOS = ('nature', 'small')
+TORSOS = ('nature', 'data_efficient', 'small')
 # Frames with a shorter side are too small for the strides of 'nature'.
 NATURE_SIDE = 40
 # Initial deviation of noisy layers, before it is divided by sqrt(fan_in).
@@ -21,6 +21,8 @@ _GLOROT = hk.initializers.VarianceScaling(1.0, 'fan_avg', 'uniform')
 # (channels, kernel, stride) of each convolution, and the width after them.
 _CONVOLUTIONS = {
     'nature': (((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512),
+    # Van Hasselt et al. 2019: an eighth of the work of 'nature'.
+    'data_efficient': (((32, 5, 5), (64, 5, 5)), 256),
     'small': (((16, 3, 2), (32, 3, 2)), 128),
 }
 

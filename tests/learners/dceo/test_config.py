@@ -16,8 +16,18 @@ def make(alg='dceo', preset='cpu', **overrides):
 
 @pytest.mark.parametrize('alg', sorted(config_lib.VARIANTS))
 @pytest.mark.parametrize('preset', sorted(config_lib.PRESETS))
-def test_every_preset_is_sound(alg, preset):
-  assert config_lib.problems(make(alg, preset)) == []
+@pytest.mark.parametrize('env', ['grid_FourRooms', 'atari_Pong'])
+def test_every_preset_is_sound(alg, preset, env):
+  config = config_lib.from_settings(alg, preset, {}, env)
+  assert config_lib.problems(config) == []
+
+
+def test_defaults_go_by_the_kind_of_environment():
+  rooms, atari = (config_lib.from_settings('dceo', 'cpu', {}, env)
+                  for env in ('grid_NineRooms', 'atari_Pong'))
+  assert (rooms.stack, rooms.vmax, rooms.target_period) == (1, 2.0, 100)
+  assert (atari.stack, atari.vmax, atari.target_period) == (4, 10.0, 8000)
+  assert rooms == make()
 
 
 def test_the_reference_preset_has_the_published_values():

@@ -127,3 +127,16 @@ def test_convolutions_are_those_of_haiku(side, kernel, stride):
   params = ours.init(jax.random.key(0), images)
   np.testing.assert_allclose(ours.apply(params, images),
                              theirs.apply(params, images), atol=1e-4)
+
+
+@pytest.mark.parametrize('torso, num_params', [
+    # Convolutions, the dense layer on what is left of 84 x 84, and the heads
+    # of three actions and one value, with biases.
+    ('nature', 4 * 64 * 32 + 32 + 32 * 16 * 64 + 64 + 64 * 9 * 64 + 64
+     + 11 * 11 * 64 * 512 + 512 + 512 * 4 * 51 + 4 * 51),
+    ('data_efficient', 4 * 25 * 32 + 32 + 32 * 25 * 64 + 64
+     + 4 * 4 * 64 * 256 + 256 + 256 * 4 * 51 + 4 * 51)])
+def test_sizes_for_atari(torso, num_params):
+  nets = networks.make_networks((84, 84), 4, 3, 51, 6, torso)
+  params = jax.eval_shape(nets.init_q, jax.random.key(0))
+  assert sum(x.size for x in jax.tree.leaves(params)) == num_params
