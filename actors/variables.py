@@ -18,6 +18,8 @@ from absl import logging
 import jax
 import numpy as np
 
+from actors.portions import PortionChooser, Portions
+
 Counts = Dict[str, float]
 T = TypeVar('T')
 
@@ -31,13 +33,15 @@ class Snapshot(NamedTuple):
 class VariableSource(Protocol):
   """Serves parameters: the learner, or its courier client."""
 
-  def get_variables(self, have: int,
-                    for_evaluation: bool = False) -> Optional[Tuple[int, Any]]:
+  def get_variables(self, have: int, for_evaluation: bool = False,
+                    portion: Optional[int] = None
+                    ) -> Optional[Tuple[int, Any]]:
     """Returns `(updates, params)`, or None if `have` is still the newest.
 
     Args:
       have: the updates of those the caller has.
       for_evaluation: asks for those of the evaluation policy.
+      portion: asks for a piece with this portion, rather than for all.
     """
     ...
 
@@ -102,11 +106,12 @@ class PatientSource:
     self._pause = pause
     self._should_stop = should_stop
 
-  def get_variables(self, have: int,
-                    for_evaluation: bool = False) -> Optional[Tuple[int, Any]]:
+  def get_variables(self, have: int, for_evaluation: bool = False,
+                    portion: Optional[int] = None
+                    ) -> Optional[Tuple[int, Any]]:
     """Returns what the learner serves, sooner or later."""
     return patiently(
-        lambda: self._source.get_variables(have, for_evaluation),
+        lambda: self._source.get_variables(have, for_evaluation, portion),
         self._patience, self._pause, self._should_stop)
 
 
@@ -180,7 +185,8 @@ class Link:
   """
 
   def __init__(self, name: str, counts: CountSource, variables: VariableSource,
-               period: float, patience: float):
+               period: float, patience: float,
+               portions: Optional[Portions] = None):
     """Prepares the connection; it lives from `start` to `stop`.
 
     Args:
@@ -189,7 +195,9 @@ class Link:
       variables: the learner.
       period: seconds between two looks at either.
       patience: seconds either may be out of reach.
+      portions: of the parameters, where they are not all fetched each time.
     """
+    self._portions = portions and PortionChooser(portions)
     self._name = name
     self._count_source = counts
     self._variable_source = variables
@@ -263,6 +271,11 @@ class Link:
           counts['actor_episodes'] += len(length)
       return counts, self._snapshot
 
+  def use(self, policy_state: Any) -> None:
+    """Looks at which portion of the parameters is acted with."""
+    if self._portions is not None:
+      self._portions.use(policy_state)
+
   def take_ages(self) -> List[float]:
     """Returns the parameters' ages in SGD steps since the last call.
 
@@ -293,13 +306,33 @@ class Link:
     # Restarted learners serve again from their checkpoint: any change counts.
     if updates == have:
       return
-    reply = self._variable_source.get_variables(have)
-    if reply is None:
+    snapshot = self._fetch(have, updates)
+    if snapshot is None:
       return
-    snapshot = Snapshot(int(reply[0]), jax.device_put(reply[1]))
     with self._news:
       self._snapshot = snapshot
       self._news.notify_all()
+
+  def _fetch(self, have: int, newest: Optional[float]) -> Optional[Snapshot]:
+    """Returns newer parameters, if there are any.
+
+    Of a learner that has made fewer updates than those at hand, which has
+    started again from a checkpoint, everything is fetched.
+    """
+    source, portion = self._variable_source, None
+    if self._portions is not None and newest is not None and newest > have >= 0:
+      portion = self._portions.choose()
+    reply = (source.get_variables(have) if portion is None
+             else source.get_variables(have, False, portion))
+    if reply is None:
+      return None
+    updates, params = int(reply[0]), jax.device_put(reply[1])
+    if self._portions is not None:
+      if portion is not None:
+        assert self._snapshot is not None
+        params = self._portions.put(self._snapshot.params, params)
+      self._portions.fetched(portion, updates)
+    return Snapshot(updates, params)
 
   def _report(self) -> Optional[Counts]:
     """Reports steps and finished episodes; returns the counts if any."""

@@ -39,10 +39,11 @@ class FixedVariables:
     """Serves `params`."""
     self._params = params
 
-  def get_variables(self, have: int,
-                    for_evaluation: bool = False) -> Optional[Tuple[int, Any]]:
+  def get_variables(self, have: int, for_evaluation: bool = False,
+                    portion: Optional[int] = None
+                    ) -> Optional[Tuple[int, Any]]:
     """Returns the parameters once."""
-    del for_evaluation
+    del for_evaluation, portion
     return None if have == _HORIZON else (_HORIZON, self._params)
 
 

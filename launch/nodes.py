@@ -168,10 +168,11 @@ class LearnerNode:
     self._pace = factory.make_pace(experiment, self._learner.agent)
     self._clients = Clients('evaluator')
 
-  def get_variables(self, have: int,
-                    for_evaluation: bool = False) -> Optional[Tuple[int, Any]]:
+  def get_variables(self, have: int, for_evaluation: bool = False,
+                    portion: Optional[int] = None
+                    ) -> Optional[Tuple[int, Any]]:
     """Returns `(updates, variables)`, or None if `have` is the newest."""
-    return self._learner.get_variables(have, for_evaluation)
+    return self._learner.get_variables(have, for_evaluation, portion)
 
   def _save_replay(self) -> str:
     stopping = lp.stop_event().is_set()
@@ -245,7 +246,7 @@ class ActorNode:
     writer = factory.make_reverb_writer(agent, self._replay, stop.is_set)
     generation = _episodes(self._counter, stop.is_set)
     link = Link(f'actor/{self._index} since {time.time_ns()}', self._counter,
-                self._learner, LINK_PERIOD, PATIENCE)
+                self._learner, LINK_PERIOD, PATIENCE, agent.portions)
     actor = factory.make_actor(
         self._experiment, agent, self._index, generation, writer, link)
     actor.run(stop.is_set)

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from actors.policy import Policy
+from actors.portions import Portions
 
 State = Any
 # Arrays by column; `HELD_OUT` holds a second such mapping where there is one.
@@ -155,6 +156,8 @@ class Agent:
     insert_priority: `variables -> priority` of new items.
     eval_variables: `state -> variables`, what the evaluator fetches; None means
       what actors do.
+    portions: of the variables, where actors are not to fetch all of them each
+      time.
     discount: of the episode metric `discounted_return`, for agents that ask for
       it in `reports`.
   """
@@ -177,6 +180,7 @@ class Agent:
   priorities: Callable[[State], Mapping[str, jax.Array]] = lambda state: {}
   insert_priority: Callable[[Any], Any] = lambda variables: 1.0
   eval_variables: Optional[Callable[[State], Any]] = None
+  portions: Optional[Portions] = None
   discount: float = 1.0
 
   def variables_for_evaluation(self, state: State) -> Any:

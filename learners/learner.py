@@ -137,13 +137,15 @@ class Learner:
     """The agent's training state."""
     return self._state
 
-  def get_variables(self, have: int,
-                    for_evaluation: bool = False) -> Optional[Tuple[int, Any]]:
+  def get_variables(self, have: int, for_evaluation: bool = False,
+                    portion: Optional[int] = None
+                    ) -> Optional[Tuple[int, Any]]:
     """Returns `(updates, variables)`, or None if `have` is the newest.
 
     Args:
       have: the updates of those the caller has.
       for_evaluation: asks for those of the evaluation policy.
+      portion: asks for a piece with this portion (see `Agent.portions`).
     """
     with self._lock:
       updates, served = self._published
@@ -152,7 +154,11 @@ class Learner:
       whose = _EVALUATOR if for_evaluation and _EVALUATOR in served else _ACTOR
       # Copied from the device once, in the thread of the first who asks.
       served[whose] = jax.device_get(served[whose])
-      return updates, served[whose]
+      variables = served[whose]
+    if portion is None:
+      return updates, variables
+    assert self._agent.portions is not None, 'the agent has no portions'
+    return updates, self._agent.portions.take(variables, portion)
 
   def hear(self, num_episodes: int) -> None:
     """Tells the agent of the episodes it has not heard of yet, if it listens.

@@ -3,8 +3,10 @@
 from typing import List
 
 import jax
+import numpy as np
 
 from actors import policy as policy_lib
+from actors.portions import NO_PORTION, Portions
 from envs.spec import EnvSpec
 from learners.agent import Agent, Column, StepPacing
 from learners.dceo import config as config_lib
@@ -54,6 +56,8 @@ def make_agent(config: DCEOConfig, spec: EnvSpec,
       updates_per_call=config.num_sgd_steps_per_step,
       priorities=lambda state: {'main': state.priorities},
       acts_by_options=config_lib.num_options(config) > 0,
+      eval_variables=lambda state: {'main': state.main.params},
+      portions=portions() if config_lib.num_options(config) else None,
       insert_priority=lambda variables: (
           config.initial_priority if variables is None
           else variables['max_priority']))
@@ -67,6 +71,33 @@ def variables(state: learning.TrainingState) -> dict:
       'updates': state.main.steps,
       'max_priority': state.max_priority,
   }
+
+
+def portions() -> Portions:
+  """Returns how actors fetch variables: the main network, and one option."""
+
+  def take(variables, portion):
+    piece = {**variables, 'portion': np.int32(portion), 'options': None}
+    if portion != NO_PORTION:
+      piece['options'] = jax.tree.map(
+          lambda x: x[portion], variables['options'])
+    return piece
+
+  @jax.jit
+  def put_option(options, portion, option):
+    return jax.tree.map(
+        lambda all_of_them, one: all_of_them.at[portion].set(one),
+        options, option)
+
+  def put(variables, piece):
+    piece = dict(piece)
+    portion, option = piece.pop('portion'), piece.pop('options')
+    options = variables['options']
+    if option is not None:
+      options = put_option(options, portion, option)
+    return {**piece, 'options': options}
+
+  return Portions(in_use=lambda state: state.option, take=take, put=put)
 
 
 def replay_spec(config: DCEOConfig, spec: EnvSpec) -> StreamSpec:

@@ -46,6 +46,7 @@ class FakeLink:
     self.ages = []
     self.recorded = []
     self.calls = []
+    self.used = []
 
   def start(self):
     self.calls.append('start')
@@ -55,6 +56,9 @@ class FakeLink:
 
   def latest(self):
     return dict(self.counts), self.snapshot
+
+  def use(self, policy_state):
+    self.used.append(policy_state)
 
   def record_steps(self, steps):
     self.counts['actor_steps'] += steps

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from actors.portions import Portions
 from actors.variables import Link, PatientSource, Repeater
 
 PATIENCE = 20.0
@@ -51,16 +52,19 @@ class FakeLearner:
   def __init__(self, updates=0):
     self.updates = updates
     self.asked = []
+    self.portions = []
     self.down = None
 
-  def get_variables(self, have, for_evaluation=False):
+  def get_variables(self, have, for_evaluation=False, portion=None):
     assert not for_evaluation
     self.asked.append(have)
+    self.portions.append(portion)
     if self.down is not None:
       raise self.down
     if have == self.updates:
       return None
-    return self.updates, {'w': np.full(3, self.updates, np.float32)}
+    params = {'w': np.full(3, self.updates, np.float32)}
+    return self.updates, params if portion is None else (portion, params)
 
 
 @pytest.fixture
@@ -68,8 +72,8 @@ def connect():
   """Yields a factory of links; those started end with the test."""
   links = []
 
-  def make(counter, learner, period=0.005, patience=PATIENCE):
-    links.append(Link('actor', counter, learner, period, patience))
+  def make(counter, learner, period=0.005, patience=PATIENCE, portions=None):
+    links.append(Link('actor', counter, learner, period, patience, portions))
     return links[-1]
 
   before = set(threading.enumerate())
@@ -119,6 +123,36 @@ def test_parameters_are_fetched_only_when_there_are_newer_ones(connect):
     link.refresh()
   assert learner.asked == [-1, 0]
   assert link.latest()[1].updates == 4
+
+
+def put(variables, piece):
+  """Keeps what was put together, newest first."""
+  portion, params = piece
+  return {**params, 'from': (int(portion), *variables.get('from', ()))}
+
+
+PORTIONS = Portions(in_use=lambda state: state, take=lambda *_: None, put=put)
+
+
+def test_a_portion_is_fetched_while_it_is_in_use(connect):
+  counter, learner = FakeCounter(), FakeLearner()
+  link = connect(counter, learner, portions=PORTIONS)
+  # Everything first, then what all need, with the portion in use that is the
+  # oldest; after the learner has started again, everything.
+  for updates, in_use, fetched in (
+      (0, [-1], None), (3, [-1], -1), (4, [2, -1], 2), (5, [2, 0], 0),
+      (6, [2, 0], 2), (7, [2, 0, 2, 1], 1), (2, [2], None), (8, [0, 1], 0)):
+    link.use(np.array(in_use))
+    counter.counts['learner_updates'] = learner.updates = updates
+    link.refresh()
+    assert learner.portions.pop() == fetched, updates
+    assert link.latest()[1].updates == updates
+    assert link.latest()[1].params['w'].tolist() == [updates] * 3
+  assert link.latest()[1].params['from'] == (0,)
+
+
+def test_without_portions_nothing_is_looked_at(connect):
+  connect(FakeCounter(), FakeLearner()).use('no array')
 
 
 def test_parameters_ahead_of_the_counts_are_taken_as_they_are(connect):
@@ -344,13 +378,13 @@ def test_patience_starts_anew_after_each_success():
 
 def test_a_patient_source_asks_again_for_a_while():
   outcomes = iter([ConnectionError('no answer'), TimeoutError('none yet'), None,
-                   (3, 'parameters'), (3, 'averages')])
+                   (3, 'parameters'), (3, 'averages'), (3, 'piece')])
   asked = []
 
   class Source:
 
-    def get_variables(self, have, for_evaluation=False):
-      asked.append(for_evaluation)
+    def get_variables(self, have, for_evaluation, portion):
+      asked.append((for_evaluation, portion))
       outcome = next(outcomes)
       if isinstance(outcome, Exception):
         raise outcome
@@ -360,7 +394,8 @@ def test_a_patient_source_asks_again_for_a_while():
   assert source.get_variables(2) is None
   assert source.get_variables(2) == (3, 'parameters')
   assert source.get_variables(2, for_evaluation=True) == (3, 'averages')
-  assert asked == [False] * 4 + [True]
+  assert source.get_variables(2, portion=1) == (3, 'piece')
+  assert asked == [(False, None)] * 4 + [(True, None), (False, 1)]
 
 
 def test_patience_with_a_source_ends():

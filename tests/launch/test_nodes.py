@@ -68,7 +68,7 @@ def test_an_evaluator_in_mid_round_does_not_wait_for_a_dead_learner(
   counter, _ = serve(
       get_counts=lambda: {'actor_episodes': 7}, leave=done.append)
   learner, server = serve(
-      get_variables=lambda have, for_evaluation: (have + 1, 'params'))
+      get_variables=lambda have, for_evaluation, portion: (have + 1, 'params'))
 
   class MidRound:
     """Finds, after a round, that the run has ended meanwhile."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from actors.policy import uniform_policy
+from actors.portions import Portions
 from envs.spec import EnvSpec
 from learners import checkpoint
 from learners.agent import (
@@ -153,6 +154,18 @@ def test_an_evaluator_may_be_served_other_variables(make):
   assert learner.get_variables(3, for_evaluation=True) is None
   np.testing.assert_array_equal(
       plain.get_variables(-1, for_evaluation=True)[1], plain.state.position)
+
+
+def test_a_piece_of_the_variables_may_be_asked_for(make):
+  agent = dataclasses.replace(toy_agent(), portions=Portions(
+      in_use=lambda state: state, put=lambda variables, piece: piece,
+      take=lambda variables, portion: variables[portion:portion + 1]))
+  learner, _ = make(agent)
+  learner.step(batch(1), waited=0.0)
+  updates, piece = learner.get_variables(-1, portion=1)
+  assert updates == 3 and type(piece) is np.ndarray
+  np.testing.assert_array_equal(piece, learner.state.position[1:2])
+  assert learner.get_variables(3, portion=1) is None
 
 
 def test_served_variables_are_on_the_host(make):

@@ -6,10 +6,11 @@ import numpy as np
 import optax
 import pytest
 
+from actors.portions import NO_PORTION
 from learners import checkpoint
 from learners.agent import UNCHANGED
 from learners.dceo import agent as agent_lib
-from learners.dceo import learning, losses
+from learners.dceo import learning, losses, options
 from tests import contracts
 from tests.learners.dceo import batches
 
@@ -252,3 +253,30 @@ def test_environments_without_pictures_are_refused():
       name='vectors', obs_dim=3, action_dim=0, num_actions=2, step_limit=5)
   found = agent_lib.environment_problems(batches.make_config(), spec, None)
   assert len(found) == 1 and 'vectors' in found[0]
+
+
+def test_actors_fetch_the_main_network_and_one_option(setup):
+  agent = batches.make_agent()
+  old = jax.device_get(agent.variables(setup[-1]))
+  new = jax.tree.map(lambda x: x + np.ones_like(x), old)
+  for portion in (1, NO_PORTION):
+    piece = agent.portions.take(new, portion)
+    size = sum(x.size for x in jax.tree.leaves(piece))
+    one = sum(x[0].size for x in jax.tree.leaves(new['options']))
+    main = sum(np.size(x) for name in ('main', 'updates', 'max_priority')
+               for x in jax.tree.leaves(new[name]))
+    assert size == main + 1 + (one if portion == 1 else 0)
+    merged = agent.portions.put(old, jax.device_put(piece))
+    assert set(merged) == set(new)
+    for name in ('main', 'updates', 'max_priority'):
+      jax.tree.map(np.testing.assert_array_equal, merged[name], new[name])
+    wanted = jax.tree.map(
+        lambda before, after: np.where(
+            (np.arange(len(before)) == portion).reshape(
+                -1, *[1] * (before.ndim - 1)), after, before),
+        old['options'], new['options'])
+    jax.tree.map(np.testing.assert_array_equal, merged['options'], wanted)
+  machine = options.OptionState(jnp.array([2, -1]), jnp.zeros(2))
+  state = agent.policy.init(jax.random.key(0), 2)._replace(machine=machine)
+  assert agent.portions.in_use(state).tolist() == [2, -1]
+  assert batches.make_agent('rainbow').portions is None
