@@ -1,9 +1,12 @@
 """Commands in hindsight: what an episode did achieve, from every step on."""
 
-from typing import NamedTuple
+from typing import Dict, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from envs.spec import EnvSpec
+from learners.agent import Column
 
 # How steps are drawn: every step alike, or first an episode and then a step.
 STEP_UNIFORM, EPISODE_UNIFORM = 'step_uniform', 'episode_uniform'
@@ -19,6 +22,18 @@ class Steps(NamedTuple):
   """
   row: jax.Array
   t: jax.Array
+
+
+def columns(spec: EnvSpec) -> Dict[str, Column]:
+  """Returns the layout of a whole episode of discrete actions."""
+  limit = spec.step_limit
+  return {
+      'observation': Column((limit + 1, spec.observation_dim)),
+      'action': Column((limit,), 'int32'),
+      'reward': Column((limit,)),
+      'length': Column((), 'int32'),
+      'episode_return': Column(()),
+  }
 
 
 def within(length: jax.Array, limit: int) -> jax.Array:

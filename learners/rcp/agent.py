@@ -12,7 +12,6 @@ from envs.spec import EnvSpec
 from learners.agent import (
   Agent,
   Batch,
-  Column,
   EpisodePacing,
   HELD_OUT,
   Metrics,
@@ -21,6 +20,7 @@ from learners.agent import (
 from learners.rcp import commands, losses, sampling
 from learners.rcp import networks as networks_lib
 from learners.rcp.config import RCPConfig, uses_advantage
+from replay import hindsight
 from safety.masking import SafetyMask
 
 # Held-out episodes in a batch.
@@ -231,15 +231,8 @@ def follower(config: RCPConfig) -> Any:
 
 def replay_spec(config: RCPConfig, spec: EnvSpec) -> ReplaySpec:
   """Returns what the agent needs of replay: the newest episodes."""
-  limit = spec.step_limit
   return ReplaySpec(
-      columns={
-          'observation': Column((limit + 1, spec.observation_dim)),
-          'action': Column((limit,), 'int32'),
-          'reward': Column((limit,)),
-          'length': Column((), 'int32'),
-          'episode_return': Column(()),
-      },
+      columns=hindsight.columns(spec),
       episodes_per_batch=config.episodes_per_call,
       pacing=EpisodePacing(
           config.warmup_episodes, config.updates_per_episode),

@@ -12,7 +12,6 @@ from envs.spec import EnvSpec
 from learners.agent import (
   Agent,
   Batch,
-  Column,
   EpisodePacing,
   HELD_OUT,
   Metrics,
@@ -194,15 +193,8 @@ def record_metrics(config: UDRLConfig, record: commands.Record) -> Metrics:
 
 def replay_spec(config: UDRLConfig, spec: EnvSpec) -> ReplaySpec:
   """Returns what the agent needs of replay: the best episodes."""
-  limit = spec.step_limit
   return ReplaySpec(
-      columns={
-          'observation': Column((limit + 1, spec.observation_dim)),
-          'action': Column((limit,), 'int32'),
-          'reward': Column((limit,)),
-          'length': Column((), 'int32'),
-          'episode_return': Column(()),
-      },
+      columns=hindsight.columns(spec),
       episodes_per_batch=config.episodes_per_call,
       pacing=EpisodePacing(
           config.warmup_episodes, config.updates_per_episode),
