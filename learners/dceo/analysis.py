@@ -28,13 +28,12 @@ def representation(config: DCEOConfig, networks: Networks,
 def option_actions(config: DCEOConfig, networks: Networks,
                    state: TrainingState, frames: np.ndarray) -> np.ndarray:
   """Returns each option's best action at frames `[N, H, W]`, `[K, N]`."""
-  atoms = losses.support(
-      -config.option_vmax, config.option_vmax, config.num_atoms)
+  head = losses.make_head(
+      config.option_vmax, config.num_atoms, config.distributional)
   states = still_states(frames, config.stack)
 
   def best(params):
-    return jnp.argmax(
-        losses.q_values(networks.q_logits(params, states, None), atoms), -1)
+    return jnp.argmax(head.q(networks.q_logits(params, states, None)), -1)
 
   return np.stack([
       np.asarray(best(jax.tree.map(lambda x: x[o], state.options.params)))  # pylint: disable=cell-var-from-loop

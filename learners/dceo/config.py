@@ -37,6 +37,9 @@ class DCEOConfig:
   num_atoms: int = setting(51, 'atoms of the return distribution')
   vmax: float = setting(2.0, 'largest return the distribution can hold; the '
                         'least is its negative')
+  distributional: bool = setting(
+      True, 'learn the distribution of returns (C51); without it the value is '
+      'the sum of the logits, and errors count by the Huber loss')
   dueling: bool = setting(True, 'value and advantage heads')
   double: bool = setting(True, 'the online network picks the next action')
   noisy: bool = setting(

@@ -160,10 +160,10 @@ def make_value_step(
               Tuple[ValueLearner, jax.Array, jax.Array]]:
   """Returns one Rainbow step of one value network.
 
-  It is `(learner, steps, key) -> (learner, cross_entropies [B], q [B])`; the
-  target network stays.
+  It is `(learner, steps, key) -> (learner, losses [B], q [B])`; the target
+  network stays.
   """
-  atoms = losses.support(-vmax, vmax, config.num_atoms)
+  head = losses.make_head(vmax, config.num_atoms, config.distributional)
 
   def objective(params, target_params, steps, key):
     noise = key if config.noisy else None
@@ -173,21 +173,20 @@ def make_value_step(
       chooser = jax.lax.stop_gradient(params)
     chosen_by = (networks.q_logits(chooser, steps.next_state, noise)
                  if config.double else next_target)
-    next_action = jnp.argmax(losses.q_values(chosen_by, atoms), axis=1)
-    target = losses.target_distribution(
-        steps.returns, steps.bootstrap, next_target, next_action, atoms)
+    next_action = jnp.argmax(head.q(chosen_by), axis=1)
     logits = networks.q_logits(params, steps.state, noise)
-    entropies = losses.cross_entropy(logits, steps.action, target)
-    q = losses.q_values(logits, atoms)
-    return jnp.mean(steps.weight * entropies), (entropies, jnp.max(q, axis=1))
+    found = head.loss(logits, steps.action, steps.returns, steps.bootstrap,
+                      next_target, next_action)
+    return jnp.mean(steps.weight * found), (
+        found, jnp.max(head.q(logits), axis=1))
 
   def step(learner, steps, key):
-    gradient, (entropies, q) = jax.grad(objective, has_aux=True)(
+    gradient, (found, q) = jax.grad(objective, has_aux=True)(
         learner.params, learner.target_params, steps, key)
     updates, opt = optimizer.update(gradient, learner.opt, learner.params)
     params = optax.apply_updates(learner.params, updates)
     return learner._replace(
-        params=params, opt=opt, steps=learner.steps + 1), entropies, q
+        params=params, opt=opt, steps=learner.steps + 1), found, q
 
   return step
 
@@ -271,11 +270,11 @@ def make_parts(config: DCEOConfig, networks: Networks,
         key=key_state)
 
   def main(learner, steps, key):
-    learner, entropies, q = main_step(learner, steps, key)
+    learner, found, q = main_step(learner, steps, key)
     learner = copy_target(
         learner, learner.steps % config_lib.target_updates(config) == 0)
-    return learner, losses.priorities(entropies), {
-        'main_loss': jnp.mean(entropies), 'main_q': jnp.mean(q)}
+    return learner, losses.priorities(found), {
+        'main_loss': jnp.mean(found), 'main_q': jnp.mean(q)}
 
   def representation_objective(params, duals, pairs):
     num = pairs.start.shape[0]
@@ -325,10 +324,10 @@ def make_parts(config: DCEOConfig, networks: Networks,
       followed = option_transitions(
           steps, start, end, dims[index], directions[index],
           config.mask_terminal_pairs)
-      learner, entropies, q = option_step(learner, followed, key_noise)
+      learner, found, q = option_step(learner, followed, key_noise)
       options = put_option(options, index, copy_target(learner, due))
       return options, {
-          'option_loss': jnp.mean(entropies), 'option_q': jnp.mean(q),
+          'option_loss': jnp.mean(found), 'option_q': jnp.mean(q),
           'option_reward': jnp.mean(jnp.abs(followed.returns))}
 
     options, metrics = jax.lax.scan(body, options, chosen)

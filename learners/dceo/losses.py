@@ -4,10 +4,11 @@ Bellemare et al. 2017 (C51), Hessel et al. 2018 (Rainbow), Schaul et al. 2016
 (prioritised replay).
 """
 
-from typing import Tuple
+from typing import Callable, NamedTuple, Tuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 # Keeps roots of small losses away from an infinite slope.
 PRIORITY_EPSILON = 1e-10
@@ -99,9 +100,52 @@ def cross_entropy(logits: jax.Array, action: jax.Array,
   return -jnp.sum(target * log_probs, axis=-1)
 
 
-def priorities(cross_entropies: jax.Array) -> jax.Array:
+def huber_td(logits: jax.Array, action: jax.Array, returns: jax.Array,
+             bootstrap: jax.Array, next_logits: jax.Array,
+             next_action: jax.Array) -> jax.Array:
+  """Returns the Huber loss `[B]` where values are the sums of logits.
+
+  Args:
+    logits: `[B, A, Z]` of the online network.
+    action: `[B]` int.
+    returns: `[B]` rewards up to the state that is bootstrapped from.
+    bootstrap: `[B]` what the value of that state counts.
+    next_logits: `[B, A, Z]` of the target network in that state.
+    next_action: `[B]` the action whose value is taken.
+  """
+  next_value = jnp.sum(_of_action(next_logits, next_action), axis=-1)
+  target = jax.lax.stop_gradient(returns + bootstrap * next_value)
+  return optax.huber_loss(jnp.sum(_of_action(logits, action), axis=-1), target)
+
+
+class Head(NamedTuple):
+  """How the logits of a value network are read and taught.
+
+  Attributes:
+    q: `logits [B, A, Z] -> [B, A]`.
+    loss: `(logits, action, returns, bootstrap, next_logits, next_action) ->
+      [B]`, as `huber_td`.
+  """
+  q: Callable[[jax.Array], jax.Array]
+  loss: Callable[..., jax.Array]
+
+
+def make_head(vmax: float, num_atoms: int, distributional: bool) -> Head:
+  """Returns the head of a distribution of returns, or of plain values."""
+  if not distributional:
+    return Head(q=lambda logits: jnp.sum(logits, axis=-1), loss=huber_td)
+  atoms = support(-vmax, vmax, num_atoms)
+
+  def loss(logits, action, returns, bootstrap, next_logits, next_action):
+    return cross_entropy(logits, action, target_distribution(
+        returns, bootstrap, next_logits, next_action, atoms))
+
+  return Head(q=lambda logits: q_values(logits, atoms), loss=loss)
+
+
+def priorities(item_losses: jax.Array) -> jax.Array:
   """Returns how often items are to be drawn, relative to each other, `[B]`."""
-  return jnp.sqrt(cross_entropies + PRIORITY_EPSILON)
+  return jnp.sqrt(item_losses + PRIORITY_EPSILON)
 
 
 def importance_weights(probability: jax.Array, exponent: float) -> jax.Array:

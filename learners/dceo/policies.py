@@ -45,9 +45,9 @@ def make_policy(config: DCEOConfig, networks: Networks, replay: StreamSpec,
     evaluation: whether it is for evaluation.
   """
   num_options = 0 if evaluation else config_lib.num_options(config)
-  main_atoms = losses.support(-config.vmax, config.vmax, config.num_atoms)
-  option_atoms = losses.support(
-      -config.option_vmax, config.option_vmax, config.num_atoms)
+  main_head, option_head = (
+      losses.make_head(vmax, config.num_atoms, config.distributional)
+      for vmax in (config.vmax, config.option_vmax))
 
   def init(key, num_envs):
     return ActingState(
@@ -82,16 +82,15 @@ def make_policy(config: DCEOConfig, networks: Networks, replay: StreamSpec,
         config.option_prob, config.option_duration, num_options)
     noise = key_noise if config.noisy and not evaluation else None
 
-    def values_of(net_params, atoms):
-      return losses.q_values(
-          networks.q_logits(net_params, frames, noise), atoms)
+    def values_of(net_params, head):
+      return head.q(networks.q_logits(net_params, frames, noise))
 
-    q = values_of(params['main'], main_atoms)
+    q = values_of(params['main'], main_head)
     if num_options:
       inside = machine.option != options.NONE
       q = option_values(
           lambda o: values_of(jax.tree.map(lambda x: x[o], params['options']),
-                              option_atoms),
+                              option_head),
           machine.option, num_options, q)
       epsilon = jnp.where(
           inside, or_setting(config.option_action_eps, epsilon), epsilon)

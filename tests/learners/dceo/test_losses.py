@@ -123,3 +123,28 @@ def test_misshapen_arguments_are_refused():
     losses.project(jnp.ones((2, 50)), jnp.ones((2, 51)), ATOMS)
   with pytest.raises(ValueError, match='logits'):
     losses.cross_entropy(jnp.ones((2, 51)), jnp.zeros(2, int), ATOMS)
+
+
+def test_plain_values_by_hand():
+  """Sums of logits as values; the Huber loss of the error, from 1 on linear."""
+  head = losses.make_head(10.0, 3, distributional=False)
+  rng = np.random.default_rng(5)
+  logits, next_logits = rng.normal(size=(2, 4, 2, 3))
+  action, next_action = np.array([0, 1, 1, 0]), np.array([1, 1, 0, 0])
+  returns = np.array([0.5, -3.0, 9.0, 0.1])
+  bootstrap = np.array([0.9, 0.0, 0.9, 0.9])
+  np.testing.assert_allclose(head.q(jnp.array(logits)), logits.sum(-1),
+                             rtol=1e-5, atol=1e-6)
+  wanted = []
+  for i in range(4):
+    target = returns[i] + bootstrap[i] * next_logits[i, next_action[i]].sum()
+    error = abs(target - logits[i, action[i]].sum())
+    wanted.append(0.5 * error**2 if error < 1 else error - 0.5)
+  found = head.loss(jnp.array(logits), action, returns, bootstrap,
+                    jnp.array(next_logits), next_action)
+  np.testing.assert_allclose(found, wanted, rtol=1e-4)
+  assert min(wanted) < 0.5 < max(wanted)
+  slope = jax.grad(lambda x: jnp.sum(head.loss(
+      jnp.array(logits), action, returns, bootstrap, x, next_action)))(
+          jnp.array(next_logits))
+  assert not np.any(slope)
