@@ -232,7 +232,7 @@ class Starter:
   def _watch(self) -> Optional[_Node]:
     """Waits until the program is to stop; returns the node that failed."""
     looked = time.monotonic()
-    while not self._stop_asked.wait(_POLL_SECONDS):
+    while not (self._stop_asked.wait(_POLL_SECONDS) or self._signals):
       now = time.monotonic()
       self._end_hanging(now - looked)
       looked = now
@@ -309,9 +309,10 @@ class Starter:
 
     def handle(signum, frame):
       del frame
+      # It interrupts this very thread, which may hold the lock of whatever it
+      # is waiting for: no more than plain attributes is safe to touch.
       self._signals += 1
       self._out_of_time |= signum == signal.SIGUSR1
-      self._stop_asked.set()
 
     before = {s: signal.signal(s, handle)
               for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}

@@ -2,10 +2,13 @@
 
 import os
 import signal
+import threading
 import time
 
+import launchpad as lp
 import pytest
 
+from launch import hosts, starter
 from tests.launch import small_program
 from tests.launch.processes import Run
 
@@ -185,3 +188,31 @@ def test_nodes_are_not_blamed_for_a_launcher_that_was_suspended(start):
   time.sleep(1.0)
   run.process.send_signal(signal.SIGTERM)
   assert run.wait(15) == 0, run.output
+
+
+class InterruptedEvent(threading.Event):
+  """Gets a signal at the worst moment: while it holds its lock."""
+
+  def wait(self, timeout=None):
+    with self._cond:
+      signal.raise_signal(signal.SIGTERM)
+    return super().wait(timeout)
+
+
+def test_a_signal_may_interrupt_the_launcher_anywhere(tmp_path, monkeypatch):
+
+  def give_up(signum, frame):
+    raise AssertionError('the launcher waits for itself')
+
+  monkeypatch.setattr(starter.threading, 'Event', InterruptedEvent)
+  here = hosts.LocalHost()
+  nothing = starter.Starter(lp.Program('nothing'), {}, here,
+                            lambda label, index: here, str(tmp_path), 0, 60.0)
+  before = signal.signal(signal.SIGALRM, give_up)
+  signal.alarm(20)
+  try:
+    assert nothing.run() == 0
+  finally:
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+    nothing._server.Stop()
