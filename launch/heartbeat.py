@@ -19,6 +19,8 @@ PERIOD = 2.0
 # slow on a busy machine.
 START_SECONDS = 120.0
 _CALL_TIMEOUT = 5.0
+# Seconds after which a waiting loop sees that it is to stop.
+_LOOK_SECONDS = 0.05
 
 
 class Pulse:
@@ -56,15 +58,21 @@ class WatchedStop:
     return self._event.is_set()
 
   def wait(self, seconds: Optional[float] = None) -> bool:
-    """Waits for the event, `seconds` at most; returns whether it is set."""
+    """Waits for the event, `seconds` at most; returns whether it is set.
+
+    It looks now and then rather than wait for the event itself. Launchpad sets
+    that in a signal handler, which interrupts this very thread and would wait
+    for ever if it held the event's lock.
+    """
     began = time.monotonic()
-    while True:
-      self._pulse.beat()
-      left = PERIOD
+    while not self.is_set():
+      left = _LOOK_SECONDS
       if seconds is not None:
-        left = min(PERIOD, began + seconds - time.monotonic())
-      if left <= 0 or self._event.wait(left):
-        return self._event.is_set()
+        left = min(left, began + seconds - time.monotonic())
+      if left <= 0:
+        return False
+      time.sleep(left)
+    return True
 
 
 def report(address: str, title: str, has_loop: bool,

@@ -1,5 +1,7 @@
 """The pulse of a node's loop, and what is reported of it."""
 
+import os
+import signal
 import threading
 import time
 
@@ -39,16 +41,36 @@ def test_asking_whether_to_stop_is_a_beat(still_pulse):
 
 
 def test_a_long_wait_beats_again_and_again(monkeypatch):
-  monkeypatch.setattr(heartbeat, 'PERIOD', 0.01)
   beats = []
   pulse = heartbeat.Pulse()
   monkeypatch.setattr(pulse, 'beat', lambda: beats.append(1))
   event = threading.Event()
-  assert not heartbeat.WatchedStop(event, pulse).wait(0.1)
+  assert not heartbeat.WatchedStop(event, pulse).wait(0.3)
   assert len(beats) > 2
   event.set()
   assert heartbeat.WatchedStop(event, pulse).wait()
   assert heartbeat.WatchedStop(event, pulse).is_set()
+
+
+class HeldEvent(threading.Event):
+  """An event whose lock is free for a signal handler at any moment."""
+
+  def wait(self, timeout=None):
+    raise AssertionError('it would hold its lock')
+
+
+def test_a_signal_may_interrupt_a_wait_anywhere():
+  event = HeldEvent()
+  before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+  timer = threading.Timer(
+      0.2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+  timer.start()
+  try:
+    assert not heartbeat.WatchedStop(event).wait(0.05)
+    assert heartbeat.WatchedStop(event).wait(20.0)
+  finally:
+    timer.join()
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
