@@ -164,15 +164,10 @@ def _read(path: str, asked: Dict[str, Any]) -> Any:
   return kept['outcome'] if kept['asked'] == asked else None
 
 
-def shares(outcomes: List[Outcome]) -> np.ndarray:
-  """Returns the share of episodes that reached the goal, `[seeds, tenths]`.
-
-  It is NaN where no episode ended.
-  """
-  episodes = np.array([o['episodes'] for o in outcomes], float)
+def rates(outcomes: List[Outcome], num_steps: int) -> np.ndarray:
+  """Returns goals reached per 1000 environment steps, `[seeds, tenths]`."""
   goals = np.array([o['goals'] for o in outcomes], float)
-  return np.divide(goals, episodes, out=np.full(goals.shape, np.nan),
-                   where=episodes > 0)
+  return goals * TENTHS * 1000.0 / num_steps
 
 
 def figure_of(found: Dict[str, List[Outcome]],
@@ -184,11 +179,12 @@ def figure_of(found: Dict[str, List[Outcome]],
   for color, (name, outcomes) in zip(('0.5', 'tab:blue', 'tab:red'),
                                      found.items()):
     cells = np.array([o['cells'] for o in outcomes], float)
-    for axes, values in ((left, shares(outcomes)), (right, cells)):
+    for axes, values in ((left, rates(outcomes, args.num_steps)),
+                         (right, cells)):
       axes.plot(steps, values.T, color=color, lw=0.6, alpha=0.5)
-      axes.plot(steps, _means(values), color=color, lw=2.2, label=name)
+      axes.plot(steps, values.mean(axis=0), color=color, lw=2.2, label=name)
   change = grid_rooms.LAYOUTS[args.env.removeprefix('grid_')].change_at
-  left.set(ylabel='share of episodes that reached the goal')
+  left.set(ylabel='goals reached per 1,000 environment steps')
   right.set(ylabel='cells seen')
   for axes in (left, right):
     axes.set(xlabel='environment steps')
@@ -198,15 +194,6 @@ def figure_of(found: Dict[str, List[Outcome]],
   left.legend(frameon=False)
   figure.suptitle(f'{args.env}, {len(args.seeds)} seeds')
   return figure
-
-
-def _means(values: np.ndarray) -> np.ndarray:
-  """Returns means over seeds `[tenths]`, NaN where no seed has a value."""
-  there = ~np.isnan(values)
-  total = np.where(there, values, 0.0).sum(axis=0)
-  count = there.sum(axis=0)
-  return np.divide(total, count, out=np.full(total.shape, np.nan),
-                   where=count > 0)
 
 
 def main() -> None:
@@ -235,17 +222,17 @@ def main() -> None:
     seen = np.array([o['cells'] for o in outcomes])
     cells.append([name, *(f'{mean:.0f} ({least})' for mean, least in zip(
         seen.mean(axis=0), seen.min(axis=0)))])
-    reached.append([name, *('-' if np.isnan(share) else f'{share:.2f}'
-                            for share in _means(shares(outcomes)))])
+    goals = rates(outcomes, args.num_steps).mean(axis=0)
+    reached.append([name, *(f'{rate:.1f}' for rate in goals)])
     firsts.append([name, *(f'{np.median([o[what] for o in outcomes]):,.0f} '
                            f'({sum(o[what] < math.inf for o in outcomes)})'
                            for what in ('first_goal', 'first_new_goal'))])
     metrics[f'{name}_cells'] = float(seen[:, -1].mean())
-    metrics[f'{name}_reached'] = float(_means(shares(outcomes))[-1])
+    metrics[f'{name}_goals_per_1000_steps'] = float(goals[-1])
   tenths = [f'{10 * (i + 1)} %' for i in range(TENTHS)]
   print('\ncells seen, mean (least)')
   print_table(['agent', *tenths], cells)
-  print('\nshare of the episodes of each tenth that reached the goal, mean')
+  print('\ngoals reached per 1000 environment steps in each tenth, mean')
   print_table(['agent', *tenths], reached)
   print('\nmedian steps to the first goal (seeds that came to it)')
   print_table(['agent', 'goal', 'new goal'], firsts)
