@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import pytest
 
-from actors.portions import Portions
 from actors.variables import Link, PatientSource, Repeater
 
 PATIENCE = 20.0
@@ -72,8 +71,8 @@ def connect():
   """Yields a factory of links; those started end with the test."""
   links = []
 
-  def make(counter, learner, period=0.005, patience=PATIENCE, portions=None):
-    links.append(Link('actor', counter, learner, period, patience, portions))
+  def make(counter, learner, period=0.005, patience=PATIENCE):
+    links.append(Link('actor', counter, learner, period, patience))
     return links[-1]
 
   before = set(threading.enumerate())
@@ -123,36 +122,6 @@ def test_parameters_are_fetched_only_when_there_are_newer_ones(connect):
     link.refresh()
   assert learner.asked == [-1, 0]
   assert link.latest()[1].updates == 4
-
-
-def put(variables, piece):
-  """Keeps what was put together, newest first."""
-  portion, params = piece
-  return {**params, 'from': (int(portion), *variables.get('from', ()))}
-
-
-PORTIONS = Portions(in_use=lambda state: state, take=lambda *_: None, put=put)
-
-
-def test_a_portion_is_fetched_while_it_is_in_use(connect):
-  counter, learner = FakeCounter(), FakeLearner()
-  link = connect(counter, learner, portions=PORTIONS)
-  # Everything first, then what all need, with the portion in use that is the
-  # oldest; after the learner has started again, everything.
-  for updates, in_use, fetched in (
-      (0, [-1], None), (3, [-1], -1), (4, [2, -1], 2), (5, [2, 0], 0),
-      (6, [2, 0], 2), (7, [2, 0, 2, 1], 1), (2, [2], None), (8, [0, 1], 0)):
-    link.use(np.array(in_use))
-    counter.counts['learner_updates'] = learner.updates = updates
-    link.refresh()
-    assert learner.portions.pop() == fetched, updates
-    assert link.latest()[1].updates == updates
-    assert link.latest()[1].params['w'].tolist() == [updates] * 3
-  assert link.latest()[1].params['from'] == (0,)
-
-
-def test_without_portions_nothing_is_looked_at(connect):
-  connect(FakeCounter(), FakeLearner()).use('no array')
 
 
 def test_parameters_ahead_of_the_counts_are_taken_as_they_are(connect):
