@@ -20,7 +20,8 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 @pytest.mark.parametrize('alg, overrides', [
     ('dceo', {}),
     ('rainbow', dict(noisy=True, num_sgd_steps_per_step=1)),
-    ('dceo', dict(distributional=False, dueling=False, double=False)),
+    ('rainbow', dict(distributional=False, dueling=False, double=False,
+                     num_sgd_steps_per_step=1)),
 ])
 def test_the_agent_keeps_the_contract(alg, overrides):
   agent = batches.make_agent(alg, **overrides)
