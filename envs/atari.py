@@ -16,11 +16,10 @@ import json
 import os
 from typing import Any, Dict, List, Tuple
 
-import dm_env
-from dm_env import specs
 import numpy as np
 
 from envs import vector
+from envs.lockstep import LockstepEnvironment, Outcome
 from envs.spec import EnvSpec
 
 SIDE = 84
@@ -74,7 +73,7 @@ def atari(game: str, num_envs: int = 1, seed: int = 0,
   return kind(game, num_envs, seed, step_limit)
 
 
-class Atari:
+class Atari(LockstepEnvironment):
   """E emulators of one game; implements `VectorEnvironment`."""
 
   def __init__(self, game: str, num_envs: int, seed: int, step_limit: int):
@@ -86,50 +85,31 @@ class Atari:
       seed: of their sticky actions; each gets its own.
       step_limit: steps after which an episode is truncated.
     """
-    self.num_envs = num_envs
-    self.spec = atari_spec(game, step_limit)
+    super().__init__(atari_spec(game, step_limit), num_envs)
     seeds = np.random.SeedSequence(seed).generate_state(num_envs)
     # The emulator takes positive int32 only.
     self._emulators = [_emulator(game, int(s % 2**31)) for s in seeds]
     self._actions = self._emulators[0].getMinimalActionSet()
-    self._elapsed = np.zeros(num_envs, np.int32)
-    self._done = np.ones(num_envs, bool)
+    self._frames = np.zeros((num_envs, SIDE, SIDE), np.uint8)
+    self._reward = np.zeros(num_envs, np.float32)
+    self._over = np.zeros(num_envs, bool)
 
-  def reset(self) -> dm_env.TimeStep:
-    """Starts a new episode in every environment."""
-    self._done[:] = True
-    return self.step(np.zeros(self.num_envs, np.int32))
+  def _begin(self, mask: np.ndarray) -> None:
+    for i in np.flatnonzero(mask):
+      emulator = self._emulators[i]
+      emulator.reset_game()
+      self._frames[i] = shrink(emulator.getScreenGrayscale())
 
-  def step(self, action: np.ndarray) -> dm_env.TimeStep:
-    """Steps every environment; finished ones start a new episode instead."""
-    action = np.asarray(action)
-    vector.check_actions(action, self.num_envs, self.spec)
-    first, ended = self._done, np.zeros(self.num_envs, bool)
-    reward = np.zeros(self.num_envs, np.float32)
-    observation = np.zeros((self.num_envs, SIDE, SIDE), np.uint8)
-    for i, emulator in enumerate(self._emulators):
-      if first[i]:
-        emulator.reset_game()
-        screens = [emulator.getScreenGrayscale()]
-      else:
-        screens, reward[i] = skip_frames(emulator, self._actions[action[i]])
-        ended[i] = emulator.game_over(with_truncation=False)
-      observation[i] = shrink(np.max(screens, axis=0))
-    self._elapsed = np.where(first, 0, self._elapsed + 1)
-    self._done = ended | (self._elapsed >= self.spec.step_limit)
-    step_type = vector.step_types(first, self._done)
-    return dm_env.TimeStep(
-        step_type, reward,
-        # The step limit only truncates.
-        np.where(ended, 0.0, 1.0).astype(np.float32), observation)
+  def _advance(self, action: np.ndarray, mask: np.ndarray) -> None:
+    for i in np.flatnonzero(mask):
+      emulator = self._emulators[i]
+      screens, self._reward[i] = skip_frames(
+          emulator, self._actions[action[i]])
+      self._frames[i] = shrink(np.max(screens, axis=0))
+      self._over[i] = emulator.game_over(with_truncation=False)
 
-  def observation_spec(self) -> specs.Array:
-    """Spec of one environment's observation."""
-    return vector.default_observation_spec(self.spec)
-
-  def action_spec(self) -> specs.BoundedArray:
-    """Spec of one environment's action."""
-    return vector.default_action_spec(self.spec)
+  def _outcome(self) -> Outcome:
+    return Outcome(self._frames, self._reward, self._over)
 
 
 class LocatedAtari(Atari):

@@ -6,13 +6,9 @@ terminates when the pole or the cart leaves its bounds; every step until then,
 the last one included, has a reward of 1.
 """
 
-from typing import Tuple
-
-import dm_env
-from dm_env import specs
 import numpy as np
 
-from envs import vector
+from envs.lockstep import LockstepEnvironment, Outcome
 from envs.spec import EnvSpec
 
 GRAVITY = 9.8  # m/s^2
@@ -56,8 +52,8 @@ def advance(state: np.ndarray, action: np.ndarray) -> np.ndarray:
       spin + STEP_SECONDS * turn], axis=-1)
 
 
-class CartPole:
-  """E carts in lockstep arrays; implements `VectorEnvironment`."""
+class CartPole(LockstepEnvironment):
+  """E carts; implements `VectorEnvironment`."""
 
   def __init__(self, num_envs: int = 1, seed: int = 0):
     """Builds the carts.
@@ -66,62 +62,22 @@ class CartPole:
       num_envs: how many environments step together.
       seed: seeds this instance's own generator.
     """
-    self.num_envs = num_envs
-    self.spec = cart_pole_spec()
+    super().__init__(cart_pole_spec(), num_envs)
     self._rng = np.random.default_rng(seed)
     self._state = np.zeros((num_envs, 4))
-    self._elapsed = np.zeros(num_envs, np.int32)
-    self._done = np.ones(num_envs, bool)
-
-  def reset(self) -> dm_env.TimeStep:
-    """Starts a new episode in every environment."""
-    everyone = np.ones(self.num_envs, bool)
-    self._begin(everyone)
-    return self._timestep(everyone)
-
-  def step(self, action: np.ndarray) -> dm_env.TimeStep:
-    """Steps every environment; finished ones start a new episode instead."""
-    action = np.asarray(action)
-    vector.check_actions(action, self.num_envs, self.spec)
-    first = self._done
-    self._state = np.where(
-        first[:, np.newaxis], self._state, advance(self._state, action))
-    self._elapsed += 1
-    if first.any():
-      self._begin(first)
-    return self._timestep(first)
-
-  def observation_spec(self) -> specs.Array:
-    """Spec of one environment's observation."""
-    return vector.default_observation_spec(self.spec)
-
-  def action_spec(self) -> specs.BoundedArray:
-    """Spec of one environment's action."""
-    return vector.default_action_spec(self.spec)
 
   def _begin(self, mask: np.ndarray) -> None:
-    """Puts the environments in `mask` at the start of an episode."""
     # Drawn for all, so that what one environment gets does not depend on when
     # another one ends.
     starts = self._rng.uniform(
         -START_BOUND, START_BOUND, (self.num_envs, 4))
     self._state[mask] = starts[mask]
-    self._elapsed[mask] = 0
 
-  def _ends(self) -> Tuple[np.ndarray, np.ndarray]:
-    """Returns who is out of bounds, and who is at the step limit, `[E]`."""
+  def _advance(self, action: np.ndarray, mask: np.ndarray) -> None:
+    self._state = np.where(
+        mask[:, np.newaxis], advance(self._state, action), self._state)
+
+  def _outcome(self) -> Outcome:
     fallen = (np.abs(self._state[:, 0]) > POSITION_BOUND) | (
         np.abs(self._state[:, 2]) > ANGLE_BOUND)
-    return fallen, self._elapsed >= self.spec.step_limit
-
-  def _timestep(self, first: np.ndarray) -> dm_env.TimeStep:
-    fallen, late = self._ends()
-    last = (fallen | late) & ~first
-    self._done = last
-    step_type = vector.step_types(first, last)
-    return dm_env.TimeStep(
-        step_type=step_type,
-        reward=(~first).astype(np.float32),
-        # Falling terminates; the step limit only truncates.
-        discount=(~(fallen & ~first)).astype(np.float32),
-        observation=self._state.astype(np.float32))
+    return Outcome(self._state, np.ones(self.num_envs), fallen)

@@ -8,11 +8,9 @@ frames do not show that either.
 import dataclasses
 from typing import Dict, Optional, Tuple
 
-import dm_env
-from dm_env import specs
 import numpy as np
 
-from envs import vector
+from envs.lockstep import LockstepEnvironment, Outcome
 from envs.spec import EnvSpec
 
 Cell = Tuple[int, int]
@@ -103,8 +101,8 @@ def rooms_spec(name: str) -> EnvSpec:
       step_limit=layout.step_limit)
 
 
-class GridRooms:
-  """E grids in lockstep arrays; a `VectorEnvironment`, `Located`, `Changing`.
+class GridRooms(LockstepEnvironment):
+  """E grids; a `VectorEnvironment`, `Located` and `Changing`.
 
   Every step moves one cell, or none if a wall is in the way. An episode ends
   for good on the goal, with a reward of 1; a change takes effect with the next
@@ -120,8 +118,7 @@ class GridRooms:
       seed: not needed; nothing is random.
     """
     del seed
-    self.num_envs = num_envs
-    self.spec = rooms_spec(name)
+    super().__init__(rooms_spec(name), num_envs)
     self._layout = layout = LAYOUTS[name]
     changed = layout.walls
     for cell in layout.closed:
@@ -133,27 +130,6 @@ class GridRooms:
     self._change_due = False
     self._changed = np.zeros(num_envs, np.int64)
     self._cell = np.zeros((num_envs, 2), np.int64)
-    self._elapsed = np.zeros(num_envs, np.int32)
-    self._done = np.ones(num_envs, bool)
-
-  def reset(self) -> dm_env.TimeStep:
-    """Starts a new episode in every environment."""
-    everyone = np.ones(self.num_envs, bool)
-    self._begin(everyone)
-    return self._timestep(everyone)
-
-  def step(self, action: np.ndarray) -> dm_env.TimeStep:
-    """Steps every environment; finished ones start a new episode instead."""
-    action = np.asarray(action)
-    vector.check_actions(action, self.num_envs, self.spec)
-    first = self._done
-    wanted = self._cell + MOVES[action]
-    free = ~self._walls[self._changed, wanted[:, 0], wanted[:, 1]] & ~first
-    self._cell = np.where(free[:, np.newaxis], wanted, self._cell)
-    self._elapsed += 1
-    if first.any():
-      self._begin(first)
-    return self._timestep(first)
 
   def at_step(self, run_steps: int) -> None:
     """Changes the world if the run has made enough steps."""
@@ -164,29 +140,18 @@ class GridRooms:
     """Returns the number `[E]` of each environment's cell, in reading order."""
     return self._numbers[self._cell[:, 0], self._cell[:, 1]]
 
-  def observation_spec(self) -> specs.Array:
-    """Spec of one environment's observation."""
-    return vector.default_observation_spec(self.spec)
-
-  def action_spec(self) -> specs.BoundedArray:
-    """Spec of one environment's action."""
-    return vector.default_action_spec(self.spec)
-
   def _begin(self, mask: np.ndarray) -> None:
-    """Puts the environments in `mask` at the start of an episode."""
     self._changed[mask] = int(self._change_due)
     self._cell[mask] = self._layout.start
-    self._elapsed[mask] = 0
 
-  def _timestep(self, first: np.ndarray) -> dm_env.TimeStep:
-    there = (self._cell == self._goals[self._changed]).all(axis=1) & ~first
-    self._done = (there | (self._elapsed >= self.spec.step_limit)) & ~first
-    step_type = vector.step_types(first, self._done)
-    return dm_env.TimeStep(
-        step_type=step_type,
-        reward=there.astype(np.float32),
-        discount=(~there).astype(np.float32),
-        observation=frames(self._empty_frame, self._cell))
+  def _advance(self, action: np.ndarray, mask: np.ndarray) -> None:
+    wanted = self._cell + MOVES[action]
+    free = ~self._walls[self._changed, wanted[:, 0], wanted[:, 1]] & mask
+    self._cell = np.where(free[:, np.newaxis], wanted, self._cell)
+
+  def _outcome(self) -> Outcome:
+    there = (self._cell == self._goals[self._changed]).all(axis=1)
+    return Outcome(frames(self._empty_frame, self._cell), there, there)
 
 
 def frames(empty_frame: np.ndarray, cells: np.ndarray) -> np.ndarray:

@@ -7,12 +7,10 @@ of a map as written here; figures draw it at the bottom.
 import dataclasses
 from typing import Any, Iterator, Optional, Sequence, Tuple
 
-import dm_env
-from dm_env import specs
 import jax.numpy as jnp
 import numpy as np
 
-from envs import vector
+from envs.lockstep import LockstepEnvironment, Outcome
 from envs.spec import EnvSpec
 
 NUM_SUBSTEPS = 10
@@ -129,8 +127,8 @@ def walk(xp: Any, walls: Any, position: Any, action: Any) -> Iterator[Any]:
     yield xp.stack([row, col], axis=-1)
 
 
-class PointMaze:
-  """E point mazes in lockstep arrays; implements `VectorEnvironment`."""
+class PointMaze(LockstepEnvironment):
+  """E point mazes; implements `VectorEnvironment`."""
 
   def __init__(self,
                layout_name: str,
@@ -151,47 +149,15 @@ class PointMaze:
       start: overrides the layout's start.
       jitter: start near the fixed start rather than on it.
     """
-    self.num_envs = num_envs
-    self.spec = maze_spec(layout_name, sample_goals, goal, start, jitter)
+    super().__init__(
+        maze_spec(layout_name, sample_goals, goal, start, jitter), num_envs)
     self._walls = LAYOUTS[layout_name].walls
     self._free_cells = np.argwhere(~self._walls)
     self._rng = np.random.default_rng(seed)
     self._position = np.zeros((num_envs, 2))
     self._goal = np.zeros((num_envs, 2))
-    self._elapsed = np.zeros(num_envs, np.int32)
-    self._done = np.ones(num_envs, bool)
-
-  def reset(self) -> dm_env.TimeStep:
-    """Starts a new episode in every environment."""
-    everyone = np.ones(self.num_envs, bool)
-    self._begin(everyone)
-    return self._timestep(everyone, np.zeros(self.num_envs, np.float32))
-
-  def step(self, action: np.ndarray) -> dm_env.TimeStep:
-    """Steps every environment; finished ones start a new episode instead."""
-    action = np.asarray(action, np.float64)
-    vector.check_actions(action, self.num_envs, self.spec)
-    noisy = action + self._rng.normal(0.0, ACTION_NOISE, action.shape)
-    *_, moved = walk(np, self._walls, self._position, noisy)
-    first = self._done
-    self._position = np.where(first[:, np.newaxis], self._position, moved)
-    self._elapsed += 1
-    if first.any():
-      self._begin(first)
-    distance = np.linalg.norm(self._position - self._goal, axis=-1)
-    reward = (distance < SUCCESS_RADIUS) & ~first
-    return self._timestep(first, reward.astype(np.float32))
-
-  def observation_spec(self) -> specs.Array:
-    """Spec of one environment's observation."""
-    return vector.default_observation_spec(self.spec)
-
-  def action_spec(self) -> specs.BoundedArray:
-    """Spec of one environment's action."""
-    return vector.default_action_spec(self.spec)
 
   def _begin(self, mask: np.ndarray) -> None:
-    """Puts the environments in `mask` at the start of an episode."""
     num = int(mask.sum())
     if self.spec.goal is None or self.spec.start is None:
       self._position[mask] = self._sample_free(num)
@@ -199,7 +165,19 @@ class PointMaze:
     else:
       self._position[mask] = self._jittered_start(num)
       self._goal[mask] = np.array(self.spec.goal)
-    self._elapsed[mask] = 0
+
+  def _advance(self, action: np.ndarray, mask: np.ndarray) -> None:
+    noisy = action + self._rng.normal(0.0, ACTION_NOISE, action.shape)
+    *_, moved = walk(np, self._walls, self._position, noisy)
+    self._position = np.where(mask[:, np.newaxis], moved, self._position)
+
+  def _outcome(self) -> Outcome:
+    distance = np.linalg.norm(self._position - self._goal, axis=-1)
+    return Outcome(
+        observation=np.concatenate([self._position, self._goal], axis=-1),
+        reward=distance < SUCCESS_RADIUS,
+        # Nothing ends an episode but its step limit.
+        terminated=np.zeros(self.num_envs, bool))
 
   def _sample_free(self, num: int) -> np.ndarray:
     rows = self._rng.integers(len(self._free_cells), size=num)
@@ -219,18 +197,6 @@ class PointMaze:
       if not pending.any():
         break
     return positions
-
-  def _timestep(self, first: np.ndarray, reward: np.ndarray) -> dm_env.TimeStep:
-    last = self._elapsed >= self.spec.step_limit
-    step_type = vector.step_types(first, last)
-    self._done = last & ~first
-    observation = np.concatenate([self._position, self._goal], axis=-1)
-    return dm_env.TimeStep(
-        step_type=step_type,
-        reward=reward,
-        # The time limit truncates; nothing terminates a point maze.
-        discount=np.ones(self.num_envs, np.float32),
-        observation=observation.astype(np.float32))
 
 
 def maze_spec(layout_name: str,

@@ -8,12 +8,10 @@ hand above it, the gripper nearly closed on it.
 import dataclasses
 from typing import Any, Callable, Optional, Sequence, Tuple
 
-import dm_env
-from dm_env import specs
 import numpy as np
 import numpy.typing as npt
 
-from envs import vector
+from envs.lockstep import LockstepEnvironment, Outcome
 from envs.spec import EnvSpec
 
 STEP_LIMIT = 150
@@ -126,7 +124,7 @@ def succeeds(task: Task, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
           & (turned < task.success_radius))
 
 
-class Sawyer:
+class Sawyer(LockstepEnvironment):
   """E arms at one task; implements `VectorEnvironment`."""
 
   def __init__(self,
@@ -147,44 +145,13 @@ class Sawyer:
     """
     # Here, so that only runs of these tasks wait for Meta-World's import.
     from envs.sawyer_scenes import Scenes
-    self.num_envs = num_envs
-    self.spec = sawyer_spec(name, sample_goals, goal)
+    super().__init__(sawyer_spec(name, sample_goals, goal), num_envs)
     self._task = TASKS[name]
     self._sample_goals = sample_goals
     self._rngs = [np.random.default_rng(s)
                   for s in np.random.SeedSequence(seed).spawn(num_envs)]
     self._scenes = Scenes(self._task.metaworld_name, self._rngs)
     self._goal = np.zeros((num_envs, self.spec.goal_dim))
-    self._elapsed = np.zeros(num_envs, np.int32)
-    self._done = np.ones(num_envs, bool)
-
-  def reset(self) -> dm_env.TimeStep:
-    """Starts a new episode in every environment."""
-    for i in range(self.num_envs):
-      self._begin(i)
-    return self._timestep(np.ones(self.num_envs, bool))
-
-  def step(self, action: np.ndarray) -> dm_env.TimeStep:
-    """Steps every environment; finished ones start a new episode instead."""
-    action = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
-    vector.check_actions(action, self.num_envs, self.spec)
-    first = self._done
-    self._elapsed += 1
-    # One after another: threads cost more than they save in steps this short.
-    for i in range(self.num_envs):
-      if first[i]:
-        self._begin(i)
-      else:
-        self._scenes.step(i, action[i])
-    return self._timestep(first)
-
-  def observation_spec(self) -> specs.Array:
-    """Spec of one environment's observation."""
-    return vector.default_observation_spec(self.spec)
-
-  def action_spec(self) -> specs.BoundedArray:
-    """Spec of one environment's action."""
-    return vector.default_action_spec(self.spec)
 
   def data(self, index: int = 0) -> Any:
     """MuJoCo's state of one environment, to look at."""
@@ -194,11 +161,28 @@ class Sawyer:
     """Draws the first environment, `[H, W, 3]` uint8."""
     return self._scenes.render(0)
 
-  def _begin(self, index: int) -> None:
+  def _begin(self, mask: np.ndarray) -> None:
+    for i in np.flatnonzero(mask):
+      self._begin_one(int(i))
+
+  def _advance(self, action: np.ndarray, mask: np.ndarray) -> None:
+    action = np.clip(action.astype(np.float64), -1.0, 1.0)
+    # One after another: threads cost more than they save in steps this short.
+    for i in np.flatnonzero(mask):
+      self._scenes.step(int(i), action[i])
+
+  def _outcome(self) -> Outcome:
+    state = np.stack([self._state(i) for i in range(self.num_envs)])
+    return Outcome(
+        observation=np.concatenate([state, self._goal], axis=-1),
+        reward=succeeds(self._task, state, self._goal),
+        # Nothing ends an episode but its step limit.
+        terminated=np.zeros(self.num_envs, bool))
+
+  def _begin_one(self, index: int) -> None:
     """Starts an episode in one environment."""
     task, scenes = self._task, self._scenes
     scenes.reset(index)
-    self._elapsed[index] = 0
     if self.spec.goal is not None:
       self._goal[index] = self.spec.goal
       if task.target_moves:
@@ -230,20 +214,6 @@ class Sawyer:
     # A copy: MuJoCo's arrays change with the next step.
     return np.concatenate(
         [data.body('hand').xpos, [opening], self._task.read_object(data)])
-
-  def _timestep(self, first: np.ndarray) -> dm_env.TimeStep:
-    state = np.stack([self._state(i) for i in range(self.num_envs)])
-    reward = succeeds(self._task, state, self._goal) & ~first
-    last = self._elapsed >= self.spec.step_limit
-    self._done = last & ~first
-    step_type = vector.step_types(first, last)
-    return dm_env.TimeStep(
-        step_type=step_type,
-        reward=reward.astype(np.float32),
-        # The time limit truncates; nothing terminates an episode.
-        discount=np.ones(self.num_envs, np.float32),
-        observation=np.concatenate(
-            [state, self._goal], axis=-1).astype(np.float32))
 
 
 def sawyer_spec(name: str,
