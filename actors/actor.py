@@ -127,7 +127,7 @@ class Actor:
       assert snapshot is not None, 'ready() was not asked'
       policy, params = self._policy, snapshot.params
     step = self._loop.step(policy, params)
-    if params is not None:
+    if params is not None and step.action is not None:
       self._link.use(step.policy_state)
     stored = self._recorder.record(step.timestep, step.action, params)
     if stored is None:

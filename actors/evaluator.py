@@ -3,6 +3,7 @@
 import time
 from typing import Any, Callable, Mapping, Optional, Protocol
 
+import jax
 import numpy as np
 
 from actors.loop import EnvironmentLoop, Metrics, run_episodes
@@ -109,7 +110,7 @@ class Evaluator:
     reply = self._variables.get_variables(have, for_evaluation=True)
     if reply is None:
       return False
-    self._snapshot = Snapshot(int(reply[0]), reply[1])
+    self._snapshot = Snapshot(int(reply[0]), jax.device_put(reply[1]))
     return True
 
   def evaluate(self) -> Metrics:

@@ -14,6 +14,7 @@ from typing import (
 
 import dm_env
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from actors.policy import Policy
@@ -59,15 +60,19 @@ class EnvironmentLoop:
   """Steps E environments with one batched, jitted policy call."""
 
   def __init__(self, environment: VectorEnvironment, key: jax.Array,
-               observers: Sequence[Observer] = ()):
+               observers: Sequence[Observer] = (),
+               rank: Optional[np.ndarray] = None):
     """Takes over `environment`.
 
     Args:
       environment: E environments.
       key: source of the policy's randomness.
       observers: told of every step.
+      rank: `[E]` where each environment stands among all of the run, from 0 to
+        1; None where that means nothing.
     """
     self._environment = environment
+    self._rank = rank
     self._observers = list(observers)
     self._key = key
     self._policy: Optional[Policy] = None
@@ -111,6 +116,9 @@ class EnvironmentLoop:
       self._key, key_init = jax.random.split(self._key)
       self._policy, self._fresh_policy = policy, True
       self._policy_state = policy.init(key_init, self.num_envs)
+      if self._rank is not None:
+        self._policy_state = policy.place(
+            self._policy_state, jnp.asarray(self._rank))
     is_first = self._step.first | self._fresh_policy
     self._fresh_policy = False
     action, self._policy_state, self._key = self._jitted(policy)(

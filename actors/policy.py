@@ -24,6 +24,9 @@ class Policy:
       about to see, 0 right after a reset; for memories that follow the reward.
     select: `variables -> params`, the part of what the learner serves that
       `act` needs.
+    place: `(policy_state, rank [E]) -> policy_state`, called once after `init`
+      in actors, with where each environment stands among all of the run, from 0
+      to 1; for policies that explore by degrees.
   """
   init: Callable[[Key, int], PolicyState]
   act: Callable[[Params, jax.Array, PolicyState, Key, jax.Array],
@@ -31,6 +34,8 @@ class Policy:
   observe: Callable[[PolicyState, jax.Array, jax.Array], PolicyState] = (
       lambda policy_state, reward, is_first: policy_state)
   select: Callable[[Any], Params] = lambda variables: variables
+  place: Callable[[PolicyState, jax.Array], PolicyState] = (
+      lambda policy_state, rank: policy_state)
 
 
 def uniform_policy(action_dim: int) -> Policy:

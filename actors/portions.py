@@ -1,6 +1,6 @@
 """Parameters that are too many to fetch all of them each time."""
 
-from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional
 
 import numpy as np
 
@@ -11,19 +11,22 @@ class Portions(NamedTuple):
   """How actors fetch large variables: what all need, and a portion at a time.
 
   Attributes:
+    num: of them there are.
     in_use: `policy_state -> [E]`, the portion each environment acts with, or
       `NO_PORTION`.
-    take: `(variables, portion) -> piece`, of NumPy arrays: what all need, and
-      that portion; of `NO_PORTION` only the former.
+    take: `(variables, portion) -> piece`, what all need, and that portion.
     put: `(variables, piece) -> variables`, renewed by a piece.
   """
+  num: int
   in_use: Callable[[Any], Any]
   take: Callable[[Any, int], Any]
   put: Callable[[Any, Any], Any]
 
 
 class PortionChooser:
-  """Chooses the portion to fetch: of those in use, the one fetched longest ago.
+  """Chooses the portion to fetch: the one fetched longest ago of those in use.
+
+  Where none is in use, it is of all.
 
   One thread acts and says what is in use, another fetches.
   """
@@ -43,15 +46,14 @@ class PortionChooser:
     self._in_use = frozenset(in_use) - {NO_PORTION}
 
   def choose(self) -> int:
-    """Returns a portion, or `NO_PORTION` where none is in use."""
-    return min(self._in_use, key=self._age, default=NO_PORTION)
+    """Returns the portion to fetch next."""
+    candidates = self._in_use or range(self._portions.num)
+    return min(sorted(candidates), key=lambda portion: self._fetched.get(
+        portion, self._all_fetched))
 
   def fetched(self, portion: Optional[int], updates: int) -> None:
     """Notes what was fetched, None if everything, and how new it is."""
     if portion is None:
       self._all_fetched, self._fetched = updates, {}
-    elif portion != NO_PORTION:
+    else:
       self._fetched[portion] = updates
-
-  def _age(self, portion: int) -> Tuple[int, int]:
-    return self._fetched.get(portion, self._all_fetched), portion

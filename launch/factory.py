@@ -222,11 +222,20 @@ def make_actor(experiment: Experiment, agent: Agent, index: int,
           pace=pace,
           warmup=pace.minimum,
           max_parameter_age=experiment.max_parameter_age),
-      loop=EnvironmentLoop(environment, jax.random.key(seed), observers),
+      loop=EnvironmentLoop(environment, jax.random.key(seed), observers,
+                           rank=ranks(experiment, index)),
       policy=agent.policy,
       warmup_policy=agent.warmup_policy,
       recorder=make_recorder(experiment, agent, index, seed, writer),
       link=link)
+
+
+def ranks(experiment: Experiment, index: int) -> np.ndarray:
+  """Returns where actor `index`'s environments stand among all, 0 to 1."""
+  num_envs = experiment.envs_per_actor
+  last = experiment.num_actors * num_envs - 1
+  numbers = index * num_envs + np.arange(num_envs, dtype=np.float32)
+  return numbers / max(last, 1)
 
 
 def make_recorder(experiment: Experiment, agent: Agent, index: int, seed: int,

@@ -1,7 +1,6 @@
 """The learner shell: update, log, checkpoint, serve. It knows no algorithm."""
 
 import dataclasses
-import threading
 import time
 from typing import (
   Any,
@@ -116,7 +115,7 @@ class Learner:
     self._pending: Optional[Dict[str, jax.Array]] = None
     # By table, the keys and new priorities of what the last call drew.
     self._pending_priorities: Dict[str, Tuple[Any, Any]] = {}
-    self._lock = threading.Lock()
+    # Replaced as one by the thread that trains, read by those that serve.
     self._published = (
         self._updates, jax.device_get(self._served(self._state)))
     self._log = _IntervalLog(config.log_interval)
@@ -147,18 +146,16 @@ class Learner:
       for_evaluation: asks for those of the evaluation policy.
       portion: asks for a piece with this portion (see `Agent.portions`).
     """
-    with self._lock:
-      updates, served = self._published
-      if updates == have:
-        return None
-      whose = _EVALUATOR if for_evaluation and _EVALUATOR in served else _ACTOR
-      # Copied from the device once, in the thread of the first who asks.
-      served[whose] = jax.device_get(served[whose])
-      variables = served[whose]
-    if portion is None:
-      return updates, variables
-    assert self._agent.portions is not None, 'the agent has no portions'
-    return updates, self._agent.portions.take(variables, portion)
+    updates, served = self._published
+    if updates == have:
+      return None
+    whose = _EVALUATOR if for_evaluation and _EVALUATOR in served else _ACTOR
+    variables = served[whose]
+    if portion is not None:
+      assert self._agent.portions is not None, 'the agent has no portions'
+      variables = self._agent.portions.take(variables, portion)
+    # JAX keeps the copy of each array for the next who asks.
+    return updates, jax.device_get(variables)
 
   def hear(self, num_episodes: int) -> None:
     """Tells the agent of the episodes it has not heard of yet, if it listens.
@@ -202,8 +199,7 @@ class Learner:
         table: (batch[table]['key'], values)
         for table, values in priorities.items()}
     self._updates += self._agent.updates_per_call
-    with self._lock:
-      self._published = (self._updates, served)
+    self._published = (self._updates, served)
     counts = self._counts.increment(
         learner_steps=1, learner_updates=self._agent.updates_per_call)
     row = self._log.add(self._agent.updates_per_call, waited, metrics)

@@ -77,6 +77,10 @@ def _parse_number_or_none(text: str) -> Optional[float]:
   return None if text.lower() == 'none' else float(text)
 
 
+def _parse_integer_or_none(text: str) -> Optional[int]:
+  return None if text.lower() == 'none' else int(text)
+
+
 def _parse_integers(text: str) -> Tuple[int, ...]:
   return tuple(int(t) for t in text.split(','))
 
@@ -93,6 +97,7 @@ _PARSERS: Dict[Any, Tuple[Callable[[str], Any], str]] = {
     str: (str, 'a text'),
     Optional[str]: (str, 'a text'),
     Optional[float]: (_parse_number_or_none, "a number or 'none'"),
+    Optional[int]: (_parse_integer_or_none, "a whole number or 'none'"),
     Tuple[int, ...]: (_parse_integers, "whole numbers like '256,256'"),
     Tuple[float, float]: (_parse_two_numbers, "two numbers like '-200,300'"),
 }

@@ -63,8 +63,9 @@ class Prefetcher:
         target=self._fill, name='prefetcher', daemon=True)
 
   def start(self) -> None:
-    """Starts fetching."""
-    self._thread.start()
+    """Starts fetching, unless it has been started."""
+    if self._thread.ident is None:
+      self._thread.start()
 
   def get(self, timeout: float) -> Optional[Batch]:
     """Returns the next batch, or None if none came within `timeout` seconds.

@@ -1,12 +1,12 @@
 """The agent: networks, update and policies assembled into an `Agent`."""
 
-from typing import List
+from typing import Any, Dict, List
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from actors import policy as policy_lib
-from actors.portions import NO_PORTION, Portions
+from actors.portions import Portions
 from envs.spec import EnvSpec
 from learners.agent import Agent, Column, StepPacing
 from learners.dceo import config as config_lib
@@ -47,7 +47,7 @@ def make_agent(config: DCEOConfig, spec: EnvSpec,
       init=jax.jit(parts.init),
       update=learning.make_update(
           config, parts, learning.read_draws(config)),
-      variables=variables,
+      variables=lambda state: variables(state, config),
       policy=policies.make_policy(config, networks, replay, evaluation=False),
       eval_policy=policies.make_policy(
           config, networks, replay, evaluation=True),
@@ -57,47 +57,40 @@ def make_agent(config: DCEOConfig, spec: EnvSpec,
       priorities=lambda state: {'main': state.priorities},
       acts_by_options=config_lib.num_options(config) > 0,
       eval_variables=lambda state: {'main': state.main.params},
-      portions=portions() if config_lib.num_options(config) else None,
+      portions=portions(config) if config_lib.num_options(config) else None,
       insert_priority=lambda variables: (
           config.initial_priority if variables is None
           else variables['max_priority']))
 
 
-def variables(state: learning.TrainingState) -> dict:
+def variables(state: learning.TrainingState,
+              config: DCEOConfig) -> Dict[str, Any]:
   """Returns what actors fetch of a training state."""
   return {
       'main': state.main.params,
-      'options': state.options.params if state.options else (),
+      # Apart, so that actors need not cut one out of the stack at each step.
+      'options': tuple(
+          learning.at_option(state.options.params, jnp.array(o))
+          for o in range(config_lib.num_options(config))),
       'updates': state.main.steps,
       'max_priority': state.max_priority,
   }
 
 
-def portions() -> Portions:
+def portions(config: DCEOConfig) -> Portions:
   """Returns how actors fetch variables: the main network, and one option."""
 
   def take(variables, portion):
-    piece = {**variables, 'portion': np.int32(portion), 'options': None}
-    if portion != NO_PORTION:
-      piece['options'] = jax.tree.map(
-          lambda x: x[portion], variables['options'])
-    return piece
-
-  @jax.jit
-  def put_option(options, portion, option):
-    return jax.tree.map(
-        lambda all_of_them, one: all_of_them.at[portion].set(one),
-        options, option)
+    return {**variables, 'options': (portion, variables['options'][portion])}
 
   def put(variables, piece):
-    piece = dict(piece)
-    portion, option = piece.pop('portion'), piece.pop('options')
-    options = variables['options']
-    if option is not None:
-      options = put_option(options, portion, option)
-    return {**piece, 'options': options}
+    portion, option = piece['options']
+    options = list(variables['options'])
+    options[int(portion)] = option
+    return {**piece, 'options': tuple(options)}
 
-  return Portions(in_use=lambda state: state.option, take=take, put=put)
+  return Portions(num=config_lib.num_options(config),
+                  in_use=lambda state: state.option, take=take, put=put)
 
 
 def replay_spec(config: DCEOConfig, spec: EnvSpec) -> StreamSpec:

@@ -88,7 +88,7 @@ class DCEOConfig:
   option_target_period: int = setting(
       30, "SGD steps of an option between its target's copies")
   option_vmax: float = setting(
-      2.0, 'largest return of intrinsic rewards')
+      4.0, 'largest return of intrinsic rewards')
   option_signs: str = setting(
       'pos', 'pos: one option per dimension; both: one up and one down it')
   skip_first_dim: bool = setting(
@@ -127,16 +127,15 @@ ATARI: Mapping[str, Any] = dict(
     num_sgd_steps_per_step=1, min_replay_size=20_000,
     max_replay_size=1_000_000, eps_mode='ladder', eps_least=0.01,
     eps_decay=250_000, option_learning_rate=None, option_discount=None,
-    option_n_step=None, option_target_period=8000, option_vmax=3.0,
-    rep_batch_size=128,
-    rep_learning_rate=1e-4, rep_gap_decay=None, barrier_rate=1.0)
+    option_n_step=None, option_target_period=8000, option_vmax=10.0,
+    rep_batch_size=128, rep_learning_rate=3e-4)
 
 # The published implementation of DCEO: one actor, all draws prioritised.
 REFERENCE: Mapping[str, Any] = dict(
-    ATARI, eps_mode='anneal', initial_priority=1.0, option_vmax=10.0,
+    ATARI, eps_mode='anneal', initial_priority=1.0,
     skip_first_dim=False, carry_options=True, laplacian='ggdo_log', rep_dim=20,
-    rep_batch_size=32, rep_learning_rate=6.25e-5, mask_terminal_pairs=False,
-    aux_sampling='prioritized')
+    rep_batch_size=32, rep_learning_rate=6.25e-5, rep_gap_decay=None,
+    mask_terminal_pairs=False, aux_sampling='prioritized')
 
 # By preset and by how the environment's name begins.
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {

@@ -168,10 +168,7 @@ def make_value_step(
   def objective(params, target_params, steps, key):
     noise = key if config.noisy else None
     next_target = networks.q_logits(target_params, steps.next_state, noise)
-    chooser = target_params
-    if config.double:
-      chooser = jax.lax.stop_gradient(params)
-    chosen_by = (networks.q_logits(chooser, steps.next_state, noise)
+    chosen_by = (networks.q_logits(params, steps.next_state, noise)
                  if config.double else next_target)
     next_action = jnp.argmax(head.q(chosen_by), axis=1)
     logits = networks.q_logits(params, steps.state, noise)
@@ -206,6 +203,32 @@ def put_option(options: ValueLearner, index: jax.Array,
                learner: ValueLearner) -> ValueLearner:
   """Returns the stacked options with one of them replaced."""
   return jax.tree.map(lambda x, y: x.at[index].set(y), options, learner)
+
+
+def by_dimension(name: str, values: jax.Array) -> Metrics:
+  """Returns one metric for each of the values `[d]`, numbered from 0."""
+  return {f'{name}_{i}': values[i] for i in range(values.shape[0])}
+
+
+def representation_metrics(phi: jax.Array, graph: jax.Array) -> Metrics:
+  """Returns what the log says of a representation.
+
+  Args:
+    phi: `[N, d]` of states drawn for themselves.
+    graph: `[d]` how much each dimension changes from state to state.
+  """
+  deviation = jnp.std(phi, axis=0)
+  centred = (phi - jnp.mean(phi, axis=0)) / jnp.maximum(
+      deviation, ALIVE_DEVIATION)
+  correlation = centred.T @ centred / phi.shape[0]
+  return {
+      'rep_graph': jnp.sum(graph),
+      'rep_alive': jnp.sum(deviation > ALIVE_DEVIATION).astype(jnp.float32),
+      'rep_deviation': jnp.mean(deviation),
+      'rep_correlation': jnp.max(jnp.abs(jnp.tril(correlation, -1))),
+      **by_dimension('rep_graph', graph),
+      **by_dimension('rep_deviation', deviation),
+  }
 
 
 class Parts(NamedTuple):
@@ -296,17 +319,13 @@ def make_parts(config: DCEOConfig, networks: Networks,
         representation_objective, has_aux=True)(rep.params, rep.duals, pairs)
     updates, opt = rep_optimizer.update(gradient, rep.opt, rep.params)
     params = optax.apply_updates(rep.params, updates)
-    duals, deviation = rep.duals, jnp.std(u, axis=0)
-    metrics = {
-        'rep_graph': jnp.sum(graph),
-        'rep_alive': jnp.sum(deviation > ALIVE_DEVIATION).astype(jnp.float32),
-        'rep_deviation': jnp.mean(deviation),
-    }
+    duals, metrics = rep.duals, representation_metrics(u, graph)
     if errors is not None:
       duals = laplacian.ascend(duals, errors, config.dual_learning_rate,
                                config.barrier_rate)
       metrics['rep_error'] = jnp.max(jnp.abs(errors.mean))
       metrics['rep_barrier'] = duals.barrier
+      metrics.update(by_dimension('rep_beta', jnp.diag(duals.beta)))
     return Representation(params, opt, duals), metrics
 
   def option(options, phi_params, steps, key):

@@ -96,23 +96,6 @@ def annealed_epsilon(steps: jax.Array, least: float, start: float,
   return least + (1.0 - least) * left
 
 
-def ladder_epsilons(key: jax.Array, num_envs: int) -> jax.Array:
-  """Returns one actor's epsilons `[E]`, from the ladder 0.4^(1 + 7 u).
-
-  The rungs u of its environments are evenly spaced over [0, 1) from a random
-  offset, so that any number of actors covers the ladder evenly.
-  """
-  rungs = (jnp.arange(num_envs) + jax.random.uniform(key)) / num_envs
-  return LADDER_BASE ** (1.0 + LADDER_EXPONENT * rungs)
-
-
-def share_inside_options(epsilon: float, option_prob: float,
-                         duration: float) -> float:
-  """Returns the share of steps that options act, in the long run.
-
-  A step with no option under way starts one with probability p = epsilon * mu,
-  and an option that ends, every `duration` steps, is followed at once by
-  another with the same probability.
-  """
-  starts = epsilon * option_prob
-  return starts / (starts + (1.0 - starts) / duration)
+def ladder_epsilons(rank: jax.Array) -> jax.Array:
+  """Returns the epsilons 0.4^(1 + 7 rank) of ranks from 0 to 1, any shape."""
+  return LADDER_BASE ** (1.0 + LADDER_EXPONENT * rank)

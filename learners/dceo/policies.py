@@ -1,6 +1,6 @@
 """What acts: epsilon-greedy value networks, with options in training."""
 
-from typing import Any, NamedTuple, Tuple
+from typing import Callable, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,8 +35,8 @@ def make_policy(config: DCEOConfig, networks: Networks, replay: StreamSpec,
                 evaluation: bool) -> Policy:
   """Returns the policy of training or of evaluation.
 
-  Its params are what `variables` serves: `main`, `options` (stacked) and
-  `updates`. In evaluation no option starts.
+  Its params are what `variables` serves: `main`, `options` (a tuple)
+  and `updates`. In evaluation no option starts.
 
   Args:
     config: settings.
@@ -50,10 +50,14 @@ def make_policy(config: DCEOConfig, networks: Networks, replay: StreamSpec,
       for vmax in (config.vmax, config.option_vmax))
 
   def init(key, num_envs):
+    del key
     return ActingState(
         jnp.zeros((num_envs, *replay.frame.shape, replay.stack), jnp.uint8),
         options.initial(num_envs),
-        options.ladder_epsilons(key, num_envs))
+        options.ladder_epsilons(jnp.linspace(0.0, 1.0, num_envs)))
+
+  def place(state, rank):
+    return state._replace(epsilon=options.ladder_epsilons(rank))
 
   def base_epsilon(params, state):
     shape = state.epsilon.shape
@@ -89,15 +93,14 @@ def make_policy(config: DCEOConfig, networks: Networks, replay: StreamSpec,
     if num_options:
       inside = machine.option != options.NONE
       q = option_values(
-          lambda o: values_of(jax.tree.map(lambda x: x[o], params['options']),
-                              option_head),
+          lambda o: values_of(params['options'][o], option_head),
           machine.option, num_options, q)
       epsilon = jnp.where(
           inside, or_setting(config.option_action_eps, epsilon), epsilon)
     action = options.epsilon_greedy(key_action, q, epsilon)
     return action, ActingState(frames, machine, state.epsilon)
 
-  return Policy(init=init, act=act)
+  return Policy(init=init, act=act, place=place)
 
 
 def push_frame(frames: jax.Array, frame: jax.Array,
@@ -114,8 +117,8 @@ def push_frame(frames: jax.Array, frame: jax.Array,
       [kept, frame[..., jnp.newaxis]], axis=-1).astype(jnp.uint8)
 
 
-def option_values(values_of: Any, option: jax.Array, num_options: int,
-                  otherwise: jax.Array) -> jax.Array:
+def option_values(values_of: Callable[[int], jax.Array], option: jax.Array,
+                  num_options: int, otherwise: jax.Array) -> jax.Array:
   """Returns the values under each environment's own option.
 
   Only options that are under way somewhere are computed.
@@ -126,13 +129,10 @@ def option_values(values_of: Any, option: jax.Array, num_options: int,
     num_options: K.
     otherwise: `[E, A]` where none is under way.
   """
-
-  def body(q: jax.Array, index: jax.Array) -> Tuple[jax.Array, None]:
-    mine = option == index
-
-    def replaced():
-      return jnp.where(mine[:, jnp.newaxis], values_of(index), q)
-
-    return jax.lax.cond(jnp.any(mine), replaced, lambda: q), None
-
-  return jax.lax.scan(body, otherwise, jnp.arange(num_options))[0]
+  q = otherwise
+  for index in range(num_options):
+    q = jax.lax.cond(
+        jnp.any(option == index),
+        lambda q, o=index: jnp.where((option == o)[:, None], values_of(o), q),
+        lambda q: q, q)
+  return q

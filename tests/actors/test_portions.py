@@ -13,18 +13,20 @@ def put(variables, piece):
   return {**params, 'from': (int(portion), *variables.get('from', ()))}
 
 
-PORTIONS = Portions(in_use=lambda state: state, take=lambda *_: None, put=put)
+PORTIONS = Portions(num=3, in_use=lambda state: state,
+                    take=lambda *_: None, put=put)
 
 
 def test_a_portion_is_fetched_while_it_is_in_use():
   counter, learner = FakeCounter(), FakeLearner()
   link = Link('actor', counter, learner, period=0.0, patience=0.0,
               portions=PORTIONS)
-  # Everything first, then what all need, with the portion in use that is the
-  # oldest; after the learner has started again, everything.
+  # Everything first, then the oldest portion of those in use or, where none is,
+  # of all; after the learner has started again, everything.
   for updates, in_use, fetched in (
-      (0, [-1], None), (3, [-1], -1), (4, [2, -1], 2), (5, [2, 0], 0),
-      (6, [2, 0], 2), (7, [2, 0, 2, 1], 1), (2, [2], None), (8, [0, 1], 0)):
+      (0, [-1], None), (3, [-1], 0), (4, [2, -1], 2), (5, [2, 0], 0),
+      (6, [2, 0], 2), (7, [2, 0, 2, 1], 1), (8, [-1, -1], 0),
+      (9, [-1, -1], 2), (2, [2], None), (8, [0, 1], 0)):
     link.use(np.array(in_use))
     counter.counts['learner_updates'] = learner.updates = updates
     link.refresh()

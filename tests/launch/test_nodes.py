@@ -3,6 +3,7 @@
 from concurrent import futures
 import threading
 import time
+import types
 
 import courier
 import launchpad as lp
@@ -10,7 +11,10 @@ import portpicker
 import pytest
 
 from launch import nodes
+from launch.heartbeat import WatchedStop
 from learners.learner import SavedLater
+from replay.pacing import Pace
+from replay.stream_reverb import PrioritySender
 
 
 @pytest.fixture
@@ -114,6 +118,42 @@ def test_a_learner_that_is_a_thread_outlives_the_evaluator(serve, stop):
   learner.leave('evaluator')
   running.join(20.0)
   assert not running.is_alive() and left == ['learner']
+
+
+def test_nothing_is_drawn_before_an_update_is_due(stop, monkeypatch):
+  steps, drawn_at = [0], []
+  pace = Pace(minimum=100, per_update=4.0, slack=8, num_actors=1)
+
+  class Counts:
+
+    def get_counts(self):
+      steps[0] += 20
+      return {'actor_steps': steps[0], 'actor_episodes': 0}
+
+  class Learner:
+    agent, updates = None, 0
+
+    def hear(self, num_episodes):
+      pass
+
+    def step(self, batch, waited):
+      stop.set()
+      return {'actor_steps': steps[0], 'actor_episodes': 0}
+
+    def finish(self):
+      pass
+
+  def batches(agent, address):
+    drawn_at.append(steps[0])
+    return iter([{}, {}, {}])
+
+  monkeypatch.setattr(nodes.factory, 'make_batches', batches)
+  node = nodes.LearnerNode.__new__(nodes.LearnerNode)
+  node._learner, node._counter, node._pace = Learner(), Counts(), pace
+  node._replay = types.SimpleNamespace(server_address='nowhere')
+  node._priorities = PrioritySender(None)
+  nodes.within(20.0, lambda: node._learn(WatchedStop(stop)))
+  assert len(drawn_at) == 1 and drawn_at[0] >= 100
 
 
 class Replay:

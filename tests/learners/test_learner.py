@@ -158,7 +158,7 @@ def test_an_evaluator_may_be_served_other_variables(make):
 
 def test_a_piece_of_the_variables_may_be_asked_for(make):
   agent = dataclasses.replace(toy_agent(), portions=Portions(
-      in_use=lambda state: state, put=lambda variables, piece: piece,
+      num=3, in_use=lambda state: state, put=lambda variables, piece: piece,
       take=lambda variables, portion: variables[portion:portion + 1]))
   learner, _ = make(agent)
   learner.step(batch(1), waited=0.0)

@@ -6,7 +6,6 @@ import numpy as np
 import optax
 import pytest
 
-from actors.portions import NO_PORTION
 from learners import checkpoint
 from learners.agent import UNCHANGED
 from learners.dceo import agent as agent_lib
@@ -235,7 +234,7 @@ def test_acting_follows_options_and_evaluation_does_not():
   atoms = losses.support(
       -config.option_vmax, config.option_vmax, config.num_atoms)
   for env, option in enumerate(np.asarray(state.machine.option)):
-    params = jax.tree.map(lambda x: x[option], variables['options'])
+    params = variables['options'][option]
     q = losses.q_values(
         networks.q_logits(params, state.frames[env:env + 1], None), atoms)
     assert int(action[env]) == int(jnp.argmax(q))
@@ -261,24 +260,43 @@ def test_actors_fetch_the_main_network_and_one_option(setup):
   agent = batches.make_agent()
   old = jax.device_get(agent.variables(setup[-1]))
   new = jax.tree.map(lambda x: x + np.ones_like(x), old)
-  for portion in (1, NO_PORTION):
-    piece = agent.portions.take(new, portion)
-    size = sum(x.size for x in jax.tree.leaves(piece))
-    one = sum(x[0].size for x in jax.tree.leaves(new['options']))
-    main = sum(np.size(x) for name in ('main', 'updates', 'max_priority')
-               for x in jax.tree.leaves(new[name]))
-    assert size == main + 1 + (one if portion == 1 else 0)
-    merged = agent.portions.put(old, jax.device_put(piece))
-    assert set(merged) == set(new)
-    for name in ('main', 'updates', 'max_priority'):
-      jax.tree.map(np.testing.assert_array_equal, merged[name], new[name])
-    wanted = jax.tree.map(
-        lambda before, after: np.where(
-            (np.arange(len(before)) == portion).reshape(
-                -1, *[1] * (before.ndim - 1)), after, before),
-        old['options'], new['options'])
-    jax.tree.map(np.testing.assert_array_equal, merged['options'], wanted)
+  piece = jax.device_put(agent.portions.take(new, 1))
+  main, one = ([x.size for x in jax.tree.leaves(new[part])]
+               for part in ('main', 'options'))
+  # Beside them, the numbers of the portion and of updates, and a priority.
+  assert (sum(x.size for x in jax.tree.leaves(piece))
+          == sum(main) + sum(one) // len(new['options']) + 3)
+  merged = agent.portions.put(old, piece)
+  contracts.assert_same_values(
+      merged, {**new, 'options': tuple(
+          (new if o == 1 else old)['options'][o]
+          for o in range(len(new['options'])))}, 'other variables')
+  assert agent.portions.num == len(new['options'])
   machine = options.OptionState(jnp.array([2, -1]), jnp.zeros(2))
   state = agent.policy.init(jax.random.key(0), 2)._replace(machine=machine)
   assert agent.portions.in_use(state).tolist() == [2, -1]
   assert batches.make_agent('rainbow').portions is None
+
+
+def test_what_actors_get_are_the_options_of_the_stack(setup):
+  agent, state = batches.make_agent(), setup[-1]
+  for o, option in enumerate(agent.variables(state)['options']):
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y[o]),
+                 option, state.options.params)
+
+
+def test_the_log_tells_dimensions_apart():
+  rng = np.random.default_rng(0)
+  phi = rng.normal(size=(50, 3)).astype(np.float32) * [1.0, 0.5, 1e-4]
+  phi[:, 1] += phi[:, 0]
+  metrics = learning.representation_metrics(
+      jnp.asarray(phi, jnp.float32), jnp.array([0.1, 0.2, 0.4]))
+  wanted = {
+      'rep_graph': 0.7, 'rep_alive': 2.0,
+      'rep_deviation': phi.std(axis=0).mean(),
+      'rep_correlation': abs(np.corrcoef(phi[:, :2].T)[0, 1]),
+      **{f'rep_graph_{i}': value for i, value in enumerate([0.1, 0.2, 0.4])},
+      **{f'rep_deviation_{i}': phi[:, i].std() for i in range(3)}}
+  assert set(metrics) == set(wanted)
+  for name, value in wanted.items():
+    np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)

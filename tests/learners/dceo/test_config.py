@@ -27,6 +27,7 @@ def test_defaults_go_by_the_kind_of_environment():
                   for env in ('grid_NineRooms', 'atari_Pong'))
   assert (rooms.stack, rooms.vmax, rooms.target_period) == (1, 2.0, 100)
   assert (atari.stack, atari.vmax, atari.target_period) == (4, 10.0, 8000)
+  assert (rooms.option_vmax, atari.option_vmax) == (4.0, 10.0)
   assert rooms == make()
 
 
@@ -42,6 +43,7 @@ def test_the_reference_preset_has_the_published_values():
       option_prob=0.9, option_duration=10.0, option_target_period=8000,
       option_vmax=10.0, option_signs='pos', skip_first_dim=False,
       options_per_step=1, laplacian='ggdo_log', rep_dim=20, rep_batch_size=32,
+      rep_learning_rate=6.25e-5, rep_gap_decay=None, option_discount=None,
       aux_sampling='prioritized')
   values = dataclasses.asdict(config)
   assert {name: values[name] for name in wanted} == wanted

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from learners.dceo import laplacian
+from learners.dceo.config import DCEOConfig
 from tests.learners.dceo import tabular
 
 
@@ -212,3 +213,18 @@ def test_duals_ascend():
   np.testing.assert_allclose(twice.beta, [[100, 0], [-100, 100]])
   np.testing.assert_allclose(twice.squared_errors, 0.9 * errors.square)
   assert float(twice.barrier) == laplacian.MAX_BARRIER
+
+
+def test_what_options_gain_fits_their_distribution():
+  config = DCEOConfig()
+  _, end = tabular.transitions()
+  end = end.reshape(-1, 4)
+  _, vectors = tabular.eigenvectors(config.rep_dim)
+  # What allo finds has a mean square of 1.
+  phi = vectors * np.sqrt(len(vectors))
+  moved = phi[end] - phi[:, np.newaxis]                       # [cell, move, d]
+  gains = np.concatenate([moved, -moved], axis=-1)[..., 1:]
+  value = np.zeros_like(gains)
+  for _ in range(200):
+    value = gains + config.option_discount * value.max(axis=1)[end]
+  assert 2.0 < np.abs(value).max() < config.option_vmax
