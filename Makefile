@@ -1,4 +1,5 @@
-# Everything happens in .venv at the root; nothing else on the machine changes.
+# Everything is installed into .venv at the root. Outside the checkout there are
+# only caches, and ~/.local/share/uv where uv has to fetch Python 3.10.
 PYTHON := .venv/bin/python
 STAMP := .venv/.installed
 

@@ -2,9 +2,10 @@
 
 python benchmarks/mazes.py --seeds 0 1 2
 
-Each run is one thread of `launch/lp_run.py`, so its numbers are the same on any
-machine. Runs stay in --log_dir_path and resume: the command can be cut off and
-given again. What follows `--` goes to lp_run.
+Each run is one thread of `launch/lp_run.py`, so how fast the machine is changes
+nothing that is learned. Log rows and checkpoints fall by the clock, and with
+them the steps of the first success. Runs stay in --log_dir_path and resume: the
+command can be cut off and given again. What follows `--` goes to lp_run.
 """
 
 import argparse
