@@ -11,6 +11,7 @@ seeds of one agent share what was compiled. Every finished seed is kept in
 """
 
 import argparse
+import dataclasses
 import json
 import math
 import os
@@ -140,7 +141,8 @@ def run_agent(name: str, args: argparse.Namespace) -> List[Outcome]:
   config = config_lib.from_settings(alg, 'cpu', settings, args.env)
   agent = agent_lib.make_agent(config, env_registry.spec(args.env))
   update = jax.jit(agent.update, donate_argnums=0)
-  asked = dict(num_steps=args.num_steps, num_envs=args.num_envs, **settings)
+  asked = dict(num_steps=args.num_steps, num_envs=args.num_envs,
+               config=dataclasses.asdict(config))
   outcomes = []
   for seed in args.seeds:
     path = os.path.join(args.output_dir, f'{args.env}_{name}_{seed}.json')
