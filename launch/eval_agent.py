@@ -12,38 +12,19 @@ figures/command_grid.png in the run's folder: return asked for against obtained.
 import argparse
 import os
 import sys
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import jax
 import numpy as np
 
 from actors.commands import correlation
-from actors.loop import EnvironmentLoop, Observer, run_episodes
 from actors.policy import Policy
-from envs.vector import Drawable
-from launch import command_grid, factory, report, run_folder
-from launch.report import Missing, Run
+from launch import command_grid, episodes, factory, report, run_folder
+from launch.episodes import Saved
+from launch.report import Missing
 from launch.tables import print_table
-from launch.video import FrameObserver, write_gif
+from launch.video import write_gif
 from learners import checkpoint
-from learners.agent import Agent
-
-Metrics = Dict[str, np.ndarray]
-
-
-class Saved(NamedTuple):
-  """A checkpoint to evaluate.
-
-  Attributes:
-    run: what it belongs to.
-    agent: of the run.
-    variables: what the evaluator would fetch.
-    updates: SGD steps it has seen.
-  """
-  run: Run
-  agent: Agent
-  variables: object
-  updates: int
 
 
 def load(path: str, best: bool = False) -> Saved:
@@ -64,48 +45,13 @@ def load(path: str, best: bool = False) -> Saved:
       raise Missing('no checkpoint yet')
     folder = max(found, key=_score) if best else found[-1]
   restored = report.read_checkpoint(folder, agent.init(jax.random.key(0)))
-  return Saved(run, agent, agent.variables_for_evaluation(restored.state),
-               int(restored.meta['step']))
+  return episodes.saved(
+      run, agent, agent.variables_for_evaluation(restored.state), restored.meta)
 
 
 def _score(path: str) -> float:
   score = checkpoint.read_meta(path).get('score')
   return -np.inf if score is None else float(score)
-
-
-def episodes(saved: Saved, policy: Policy, num: int, seed: int,
-             film: bool = False) -> Tuple[Metrics, List[np.ndarray]]:
-  """Runs `num` whole episodes.
-
-  Args:
-    saved: what is evaluated.
-    policy: one of its agent.
-    num: episodes, all at the same time.
-    seed: of environments and policy.
-    film: draw the first one.
-
-  Returns:
-    `[num]` metrics, and frames `[H, W, 3]` of the first episode if asked for.
-
-  Raises:
-    Missing: if it is to be filmed and cannot be.
-  """
-  experiment = saved.run.experiment
-  environment = factory.make_environment(
-      experiment, num, seed, sample_goals=False)
-  observers: List[Observer] = factory.make_observers(
-      experiment, saved.agent, environment)
-  camera = None
-  if film:
-    if not isinstance(environment, Drawable):
-      raise Missing(f'{experiment.env} cannot be filmed')
-    camera = FrameObserver(environment)
-    observers.append(camera)
-  loop = EnvironmentLoop(environment, jax.random.key(seed), observers)
-  rounds = run_episodes(loop, policy, saved.variables)
-  metrics = {name: np.concatenate([r[name] for r in rounds])
-             for name in rounds[0]}
-  return metrics, camera.frames if camera else []
 
 
 def commanded(saved: Saved, lowest: float, highest: float,
@@ -135,7 +81,7 @@ def _evaluate(saved: Saved, args: argparse.Namespace) -> None:
   os.makedirs(figures, exist_ok=True)
   if args.grid:
     lowest, highest = args.grid
-    metrics, _ = episodes(saved, commanded(
+    metrics, _ = episodes.run(saved, commanded(
         saved, lowest, highest, args.horizon, args.greedy), args.episodes,
         args.seed)
     asked = metrics[f'commanded_{saved.agent.command_names[0]}']
@@ -151,7 +97,8 @@ def _evaluate(saved: Saved, args: argparse.Namespace) -> None:
   rows: List[List[str]] = []
   for name, policy in _policies(saved, args).items():
     film = args.gif and not rows
-    metrics, frames = episodes(saved, policy, args.episodes, args.seed, film)
+    metrics, frames = episodes.run(
+        saved, policy, args.episodes, args.seed, film)
     returns = metrics['episode_return']
     rows.append([name, f'{returns.mean():.1f}', f'{returns.std():.1f}',
                  f'{returns.min():.1f}', f'{returns.max():.1f}',

@@ -9,7 +9,15 @@ import jax
 import numpy as np
 import pytest
 
-from launch import eval_agent, factory, report, run_folder, summary, video
+from launch import (
+  episodes,
+  eval_agent,
+  factory,
+  report,
+  run_folder,
+  summary,
+  video,
+)
 from launch.experiment import Experiment
 from learners import checkpoint
 from learners.agent import HELD_OUT
@@ -65,7 +73,7 @@ def test_a_grid_of_commands_is_drawn(run_dir, capsys):
   path = os.path.join(run_folder.figures_dir(run_dir), 'command_grid.png')
   assert os.path.getsize(path) > 0
   saved = eval_agent.load(run_dir)
-  metrics, _ = eval_agent.episodes(
+  metrics, _ = episodes.run(
       saved, eval_agent.commanded(saved, 10.0, 40.0, 9.0, False), 4, 0)
   assert sorted(metrics['commanded_return'].tolist()) == [
       10.0, 20.0, 30.0, 40.0]
@@ -140,11 +148,11 @@ def test_a_lander_is_filmed_without_a_display(tmp_path):
   checkpoint.save(run_folder.checkpoint_dir(path), 1,
                   agent.init(jax.random.key(0)), {})
   run = report.load(path)
-  frames, outcome = video.film(run, video.newest(run), seed=0)
+  frames, outcome = video.film(video.newest(run), seed=0)
   assert frames.dtype == np.uint8 and frames.ndim == 4 and len(frames) > 5
   assert outcome.startswith('a return of ')
   saved = eval_agent.load(path)
   assert dataclasses.replace(saved.agent, commanded=None).commanded is None
-  metrics, frames = eval_agent.episodes(
+  metrics, frames = episodes.run(
       saved, saved.agent.eval_policy, 2, 0, film=True)
   assert len(metrics['episode_return']) == 2 and len(frames) > 5
