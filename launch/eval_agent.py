@@ -21,6 +21,7 @@ from actors.commands import correlation
 from actors.policy import Policy
 from launch import command_grid, episodes, factory, report, run_folder
 from launch.episodes import Saved
+from launch.errors import ConfigError
 from launch.report import Missing
 from launch.tables import print_table
 from launch.video import write_gif
@@ -37,6 +38,8 @@ def load(path: str, best: bool = False) -> Saved:
   folder = os.path.abspath(path)
   parent = os.path.dirname(folder)
   of_run = os.path.basename(parent) != 'checkpoints'
+  if best and not of_run:
+    raise ConfigError([f'best: {path} is a checkpoint already; drop one'])
   run = report.load(folder if of_run else os.path.dirname(parent))
   agent = factory.make_agent(run.experiment)
   if of_run:
@@ -59,10 +62,13 @@ def commanded(saved: Saved, lowest: float, highest: float,
   """Returns the policy that follows given commands.
 
   Raises:
-    Missing: if the agent follows none.
+    Missing: if the agent follows none, or none of the kind.
   """
   if saved.agent.commanded is None:
     raise Missing(f'{saved.run.experiment.alg} follows no commands')
+  if horizon is not None and 'horizon' not in saved.agent.command_names:
+    raise Missing(f'{saved.run.experiment.alg} is commanded no horizon, but: '
+                  + ', '.join(saved.agent.command_names))
   return saved.agent.commanded(lowest, highest, horizon, greedy)
 
 
@@ -112,6 +118,23 @@ def _evaluate(saved: Saved, args: argparse.Namespace) -> None:
   print_table(['policy', 'return', 'sd', 'least', 'most', 'length'], rows)
 
 
+def problems(args: argparse.Namespace) -> List[str]:
+  """Lists what is wrong with the options, or would be of no use."""
+  found = []
+  if args.episodes < 1:
+    found.append(f'episodes: got {args.episodes}, needs at least 1')
+  if args.commanded_return is None and args.grid is None:
+    found += [f'{name}: needs --commanded_return or --grid'
+              for name, given in (('horizon', args.horizon is not None),
+                                  ('greedy', args.greedy)) if given]
+  if args.grid is not None:
+    found += [f'{name}: means nothing to --grid; drop one'
+              for name, given in (
+                  ('commanded_return', args.commanded_return is not None),
+                  ('gif', args.gif)) if given]
+  return found
+
+
 def _pair(text: str) -> Tuple[float, float]:
   lowest, highest = (float(t) for t in text.split(','))
   return lowest, highest
@@ -139,9 +162,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
   parser.add_argument('--gif', action='store_true',
                       help='film the first episode: figures/episode.gif')
   args = parser.parse_args(argv)
-  if args.episodes < 1:
-    parser.error(f'--episodes: got {args.episodes}, needs at least 1')
   try:
+    found = problems(args)
+    if found:
+      raise ConfigError(found)
     _evaluate(load(args.path, args.best), args)
   except ValueError as e:
     print(e, file=sys.stderr)

@@ -129,6 +129,8 @@ BAD = [
     ('--save_init_weight=no/such/critic.npz', [
         'save_init_weight', 'no/such/critic.npz', 'folder']),
     ('--Q_max=yes', ['Q_max', "'yes'", 'true or false']),
+    ('--commanded_return=5', ['commanded_return', 'needs --eval_agent']),
+    ('--horizon=0', ['horizon', 'needs --eval_agent']),
     ('--num_step=5', ['num_step', 'num_steps']),
     ('--num_steps=many', ['num_steps', 'many']),
     ('--loss=td', ['loss']),

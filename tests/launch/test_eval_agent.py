@@ -130,11 +130,54 @@ def test_lp_run_evaluates(run_dir, tmp_path):
   assert os.listdir(tmp_path) == []
 
 
+def test_lp_run_evaluates_with_no_flag_that_it_does_not_heed(tmp_path):
+  ended = subprocess.run(
+      [sys.executable, LP_RUN, '--eval_agent=logs/run', '--horizon=9', 'best',
+       '--env=cartpole', '--noserial', '--lp_launch_type=local_mt',
+       '--batch_size=3', '--seed=3', '--verbosity=0'],
+      cwd=tmp_path, capture_output=True, text=True, timeout=120)
+  assert ended.returncode == 2, ended.stderr
+  assert "unexpected argument 'best'" in ended.stderr
+  refused = {line[len('  - '):].split(':')[0]
+             for line in ended.stderr.splitlines() if ': is for runs' in line}
+  assert refused == {'env', 'serial', 'lp_launch_type', 'batch_size'}
+  assert '5 problem(s)' in ended.stderr and ended.stdout == ''
+
+
 def test_what_cannot_be_is_said(run_dir, tmp_path, capsys):
   assert eval_agent.main([run_dir, '--episodes=1', '--gif']) == 1
   assert 'cartpole cannot be filmed' in capsys.readouterr().err
   assert eval_agent.main([str(tmp_path)]) == 2
   assert 'no run folder' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('given, names', [
+    ('--horizon=9', ['horizon']),
+    ('--greedy --horizon=9 --episodes=0', ['episodes', 'horizon', 'greedy']),
+    ('--grid=1,2 --commanded_return=1', ['commanded_return']),
+    ('--grid=1,2 --gif', ['gif'])])
+def test_options_that_would_do_nothing_are_refused(
+    run_dir, capsys, given, names):
+  assert eval_agent.main([run_dir, *given.split()]) == 2
+  output = capsys.readouterr()
+  assert output.out == ''
+  said = [line[len('  - '):].split(':')[0]
+          for line in output.err.splitlines()[1:]]
+  assert said == names
+
+
+def test_a_checkpoint_is_no_choice_of_the_best(run_dir, capsys):
+  first = checkpoint.checkpoints(run_folder.checkpoint_dir(run_dir))[0]
+  assert eval_agent.main([first, '--best']) == 2
+  assert 'best: ' in capsys.readouterr().err
+
+
+def test_a_horizon_is_for_agents_that_follow_one(run_dir):
+  saved = eval_agent.load(run_dir)
+  returns_alone = saved._replace(agent=dataclasses.replace(
+      saved.agent, command_names=('return',)))
+  with pytest.raises(report.Missing, match='no horizon, but: return'):
+    eval_agent.commanded(returns_alone, 1.0, 2.0, 9.0, False)
 
 
 def test_a_lander_is_filmed_without_a_display(tmp_path):
