@@ -32,8 +32,10 @@ def define_flags() -> None:
                       + ', '.join(sorted(learner_registry.ALGORITHMS)))
   flags.DEFINE_integer('seed', 42, 'all randomness follows from it')
   flags.DEFINE_integer('num_steps', _STEPS, 'environment steps of the run')
-  flags.DEFINE_string('preset', 'cpu', 'algorithm settings: cpu (defaults that '
-                      'suit a few cores) or reference (the published values)')
+  flags.DEFINE_string('preset', 'cpu', 'algorithm settings: cpu (for a few '
+                      'cores) or reference (the published values). Both set '
+                      'values by algorithm and environment over the defaults '
+                      'shown here; config.json of a run has those in force')
   flags.DEFINE_bool('sample_goals', False,
                     'draw start and goal of training episodes')
   flags.DEFINE_string('fixed_goal', None, "goal of every episode, 'a,b'")
@@ -185,16 +187,22 @@ def _unknown_names() -> List[str]:
 def _agent_flags() -> Dict[str, str]:
   """Returns the help of every algorithm setting, by its name.
 
-  One that several algorithms share is explained for each of them.
+  One that several families of algorithms share is explained for each of them.
   """
-  texts: Dict[str, List[str]] = {}
-  for algorithm in learner_registry.ALGORITHMS.values():
-    for field in settings.fields(algorithm.config_class):
+  families: Dict[str, Dict[str, List[str]]] = {}
+  for config_class in dict.fromkeys(
+      a.config_class for a in learner_registry.ALGORITHMS.values()):
+    family = config_class.__module__.split('.')[1]
+    for field in settings.fields(config_class):
       text = f'{field.metadata["help"]} (default: {field.default})'
-      known = texts.setdefault(field.name, [])
-      if text not in known:
-        known.append(text)
-  return {name: '; or: '.join(known) for name, known in texts.items()}
+      families.setdefault(field.name, {}).setdefault(text, []).append(family)
+
+  def explain(texts: Dict[str, List[str]]) -> str:
+    if sum(map(len, texts.values())) == 1:
+      return next(iter(texts))
+    return '; '.join(f'{", ".join(who)}: {text}' for text, who in texts.items())
+
+  return {name: explain(texts) for name, texts in families.items()}
 
 
 def _agent_overrides(found: List[str]) -> Dict[str, Any]:
