@@ -65,11 +65,12 @@ class CommandObserver:
             for i, name in enumerate(self._names)}
 
 
-def correlation(asked: np.ndarray, obtained: np.ndarray) -> float:
-  """Returns Pearson's correlation, NaN where one of them does not vary."""
-  if np.std(asked) == 0 or np.std(obtained) == 0:
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+  """Returns Pearson's r of `[n]` and `[n]`; NaN if either does not vary."""
+  # Not the standard deviation, which rounding keeps from 0.
+  if np.ptp(a) == 0 or np.ptp(b) == 0:
     return float('nan')
-  return float(np.corrcoef(asked, obtained)[0, 1])
+  return float(np.corrcoef(a, b)[0, 1])
 
 
 def grid_figures(metrics: Metrics, name: str) -> Metrics:

@@ -26,6 +26,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 import numpy as np
 
+from actors.commands import correlation
 from launch import curves, embeddings, report, run_folder
 from launch.report import Missing, Run
 from learners import checkpoint
@@ -167,7 +168,7 @@ def correlations(run: Run, moments: Sequence[Moment]) -> np.ndarray:
     similarity = embeddings.cosines(
         representations.of_points, representations.of_goal)
     visits = (moment.cell_visits - before.cell_visits)[free]
-    found.append(embeddings.correlation(visits, similarity))
+    found.append(correlation(visits, similarity))
   return np.array(found)
 
 

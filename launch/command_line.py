@@ -3,12 +3,13 @@
 import dataclasses
 import datetime
 import difflib
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from absl import flags
 
 from envs import registry as env_registry
 from launch import experiment as experiment_lib
+from launch import where
 from launch.errors import ConfigError
 from launch.experiment import Experiment
 from learners import registry as learner_registry
@@ -18,6 +19,9 @@ FLAGS = flags.FLAGS
 
 RESTARTS = ('resume', 'restart', 'overwrite')
 _STEPS = 200_000
+# What --eval_agent is told besides itself.
+_COMMANDS = ('commanded_return', 'horizon')
+_OF_EVALUATION = ('eval_agent', 'eval_episodes', 'seed', *_COMMANDS)
 
 
 def define_flags() -> None:
@@ -28,8 +32,10 @@ def define_flags() -> None:
                       + ', '.join(sorted(learner_registry.ALGORITHMS)))
   flags.DEFINE_integer('seed', 42, 'all randomness follows from it')
   flags.DEFINE_integer('num_steps', _STEPS, 'environment steps of the run')
-  flags.DEFINE_string('preset', 'cpu', 'algorithm settings: cpu (defaults that '
-                      'suit a few cores) or reference (the published values)')
+  flags.DEFINE_string('preset', 'cpu', 'algorithm settings: cpu (for a few '
+                      'cores) or reference (the published values). Both set '
+                      'values by algorithm and environment over the defaults '
+                      'shown here; config.json of a run has those in force')
   flags.DEFINE_bool('sample_goals', False,
                     'draw start and goal of training episodes')
   flags.DEFINE_string('fixed_goal', None, "goal of every episode, 'a,b'")
@@ -98,6 +104,8 @@ def experiment_from_flags() -> Experiment:
     ConfigError: listing every problem with them.
   """
   found = _unknown_names()
+  found += [f'{name}: needs --eval_agent' for name in _COMMANDS
+            if FLAGS[name].value is not None]
   algorithm = learner_registry.ALGORITHMS.get(FLAGS.alg)
   agent = None
   if algorithm is not None:
@@ -123,15 +131,37 @@ def experiment_from_flags() -> Experiment:
   return experiment
 
 
-def evaluation() -> Optional[List[str]]:
-  """Returns the arguments of `eval_agent.py`; None if the run is to train."""
+def unexpected(arguments: Sequence[str]) -> List[str]:
+  """Lists what is wrong with arguments that are no flags: all of them."""
+  return [f"unexpected argument '{a}'; settings are flags, see --help"
+          for a in arguments]
+
+
+def evaluation(arguments: Sequence[str] = ()) -> Optional[List[str]]:
+  """Returns the arguments of `eval_agent.py`; None if the run is to train.
+
+  Args:
+    arguments: what the command line has besides flags.
+
+  Raises:
+    ConfigError: listing what was given that an evaluation does not heed.
+  """
   if FLAGS.eval_agent is None:
     return None
-  arguments = [FLAGS.eval_agent, f'--episodes={FLAGS.eval_episodes}',
-               f'--seed={FLAGS.seed}']
-  return arguments + [f'--{name}={FLAGS[name].value}'
-                      for name in ('commanded_return', 'horizon')
-                      if FLAGS[name].value is not None]
+  of_modules = FLAGS.flags_by_module_dict()
+  settings_of_runs = ['lp_launch_type'] + [
+      flag.name for module in (__name__, where.__name__)
+      for flag in of_modules.get(module, ())]
+  found = unexpected(arguments) + [
+      f'{name}: is for runs, not for --eval_agent; drop one'
+      for name in settings_of_runs
+      if name in FLAGS and FLAGS[name].present and name not in _OF_EVALUATION]
+  if found:
+    raise ConfigError(found)
+  return [FLAGS.eval_agent, f'--episodes={FLAGS.eval_episodes}',
+          f'--seed={FLAGS.seed}'] + [
+              f'--{name}={FLAGS[name].value}' for name in _COMMANDS
+              if FLAGS[name].value is not None]
 
 
 def _unknown_names() -> List[str]:
@@ -157,16 +187,22 @@ def _unknown_names() -> List[str]:
 def _agent_flags() -> Dict[str, str]:
   """Returns the help of every algorithm setting, by its name.
 
-  One that several algorithms share is explained for each of them.
+  One that several families of algorithms share is explained for each of them.
   """
-  texts: Dict[str, List[str]] = {}
-  for algorithm in learner_registry.ALGORITHMS.values():
-    for field in settings.fields(algorithm.config_class):
+  families: Dict[str, Dict[str, List[str]]] = {}
+  for config_class in dict.fromkeys(
+      a.config_class for a in learner_registry.ALGORITHMS.values()):
+    family = config_class.__module__.split('.')[1]
+    for field in settings.fields(config_class):
       text = f'{field.metadata["help"]} (default: {field.default})'
-      known = texts.setdefault(field.name, [])
-      if text not in known:
-        known.append(text)
-  return {name: '; or: '.join(known) for name, known in texts.items()}
+      families.setdefault(field.name, {}).setdefault(text, []).append(family)
+
+  def explain(texts: Dict[str, List[str]]) -> str:
+    if sum(map(len, texts.values())) == 1:
+      return next(iter(texts))
+    return '; '.join(f'{", ".join(who)}: {text}' for text, who in texts.items())
+
+  return {name: explain(texts) for name, texts in families.items()}
 
 
 def _agent_overrides(found: List[str]) -> Dict[str, Any]:

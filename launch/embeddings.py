@@ -61,13 +61,6 @@ def goal_sphere(vectors: np.ndarray, goal: np.ndarray) -> np.ndarray:
   return np.concatenate([radius * bearing, height[:, np.newaxis]], axis=-1)
 
 
-def correlation(a: np.ndarray, b: np.ndarray) -> float:
-  """Returns Pearson's r of `[K]` and `[K]`; NaN if either does not vary."""
-  if np.ptp(a) == 0 or np.ptp(b) == 0:
-    return float('nan')
-  return float(np.corrcoef(a, b)[0, 1])
-
-
 def path_lengths(walls: np.ndarray, goal: Tuple[int, int]) -> np.ndarray:
   """Returns the cells walked from each free cell to the goal's.
 

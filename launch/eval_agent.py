@@ -12,38 +12,20 @@ figures/command_grid.png in the run's folder: return asked for against obtained.
 import argparse
 import os
 import sys
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import jax
 import numpy as np
 
 from actors.commands import correlation
-from actors.loop import EnvironmentLoop, Observer, run_episodes
 from actors.policy import Policy
-from envs.vector import Drawable
-from launch import command_grid, factory, report, run_folder
-from launch.report import Missing, Run
+from launch import command_grid, episodes, factory, report, run_folder
+from launch.episodes import Saved
+from launch.errors import ConfigError
+from launch.report import Missing
 from launch.tables import print_table
-from launch.video import FrameObserver, write_gif
+from launch.video import write_gif
 from learners import checkpoint
-from learners.agent import Agent
-
-Metrics = Dict[str, np.ndarray]
-
-
-class Saved(NamedTuple):
-  """A checkpoint to evaluate.
-
-  Attributes:
-    run: what it belongs to.
-    agent: of the run.
-    variables: what the evaluator would fetch.
-    updates: SGD steps it has seen.
-  """
-  run: Run
-  agent: Agent
-  variables: object
-  updates: int
 
 
 def load(path: str, best: bool = False) -> Saved:
@@ -56,6 +38,8 @@ def load(path: str, best: bool = False) -> Saved:
   folder = os.path.abspath(path)
   parent = os.path.dirname(folder)
   of_run = os.path.basename(parent) != 'checkpoints'
+  if best and not of_run:
+    raise ConfigError([f'best: {path} is a checkpoint already; drop one'])
   run = report.load(folder if of_run else os.path.dirname(parent))
   agent = factory.make_agent(run.experiment)
   if of_run:
@@ -64,8 +48,8 @@ def load(path: str, best: bool = False) -> Saved:
       raise Missing('no checkpoint yet')
     folder = max(found, key=_score) if best else found[-1]
   restored = report.read_checkpoint(folder, agent.init(jax.random.key(0)))
-  return Saved(run, agent, agent.variables_for_evaluation(restored.state),
-               int(restored.meta['step']))
+  return episodes.saved(
+      run, agent, agent.variables_for_evaluation(restored.state), restored.meta)
 
 
 def _score(path: str) -> float:
@@ -73,50 +57,18 @@ def _score(path: str) -> float:
   return -np.inf if score is None else float(score)
 
 
-def episodes(saved: Saved, policy: Policy, num: int, seed: int,
-             film: bool = False) -> Tuple[Metrics, List[np.ndarray]]:
-  """Runs `num` whole episodes.
-
-  Args:
-    saved: what is evaluated.
-    policy: one of its agent.
-    num: episodes, all at the same time.
-    seed: of environments and policy.
-    film: draw the first one.
-
-  Returns:
-    `[num]` metrics, and frames `[H, W, 3]` of the first episode if asked for.
-
-  Raises:
-    Missing: if it is to be filmed and cannot be.
-  """
-  experiment = saved.run.experiment
-  environment = factory.make_environment(
-      experiment, num, seed, sample_goals=False)
-  observers: List[Observer] = factory.make_observers(
-      experiment, saved.agent, environment)
-  camera = None
-  if film:
-    if not isinstance(environment, Drawable):
-      raise Missing(f'{experiment.env} cannot be filmed')
-    camera = FrameObserver(environment)
-    observers.append(camera)
-  loop = EnvironmentLoop(environment, jax.random.key(seed), observers)
-  rounds = run_episodes(loop, policy, saved.variables)
-  metrics = {name: np.concatenate([r[name] for r in rounds])
-             for name in rounds[0]}
-  return metrics, camera.frames if camera else []
-
-
 def commanded(saved: Saved, lowest: float, highest: float,
               horizon: Optional[float], greedy: bool) -> Policy:
   """Returns the policy that follows given commands.
 
   Raises:
-    Missing: if the agent follows none.
+    Missing: if the agent follows none, or none of the kind.
   """
   if saved.agent.commanded is None:
     raise Missing(f'{saved.run.experiment.alg} follows no commands')
+  if horizon is not None and 'horizon' not in saved.agent.command_names:
+    raise Missing(f'{saved.run.experiment.alg} is commanded no horizon, but: '
+                  + ', '.join(saved.agent.command_names))
   return saved.agent.commanded(lowest, highest, horizon, greedy)
 
 
@@ -135,7 +87,7 @@ def _evaluate(saved: Saved, args: argparse.Namespace) -> None:
   os.makedirs(figures, exist_ok=True)
   if args.grid:
     lowest, highest = args.grid
-    metrics, _ = episodes(saved, commanded(
+    metrics, _ = episodes.run(saved, commanded(
         saved, lowest, highest, args.horizon, args.greedy), args.episodes,
         args.seed)
     asked = metrics[f'commanded_{saved.agent.command_names[0]}']
@@ -151,7 +103,8 @@ def _evaluate(saved: Saved, args: argparse.Namespace) -> None:
   rows: List[List[str]] = []
   for name, policy in _policies(saved, args).items():
     film = args.gif and not rows
-    metrics, frames = episodes(saved, policy, args.episodes, args.seed, film)
+    metrics, frames = episodes.run(
+        saved, policy, args.episodes, args.seed, film)
     returns = metrics['episode_return']
     rows.append([name, f'{returns.mean():.1f}', f'{returns.std():.1f}',
                  f'{returns.min():.1f}', f'{returns.max():.1f}',
@@ -163,6 +116,23 @@ def _evaluate(saved: Saved, args: argparse.Namespace) -> None:
   print(f'{saved.run.experiment.run_name} after {saved.updates:,} updates, '
         f'{args.episodes} episodes each')
   print_table(['policy', 'return', 'sd', 'least', 'most', 'length'], rows)
+
+
+def problems(args: argparse.Namespace) -> List[str]:
+  """Lists what is wrong with the options, or would be of no use."""
+  found = []
+  if args.episodes < 1:
+    found.append(f'episodes: got {args.episodes}, needs at least 1')
+  if args.commanded_return is None and args.grid is None:
+    found += [f'{name}: needs --commanded_return or --grid'
+              for name, given in (('horizon', args.horizon is not None),
+                                  ('greedy', args.greedy)) if given]
+  if args.grid is not None:
+    found += [f'{name}: means nothing to --grid; drop one'
+              for name, given in (
+                  ('commanded_return', args.commanded_return is not None),
+                  ('gif', args.gif)) if given]
+  return found
 
 
 def _pair(text: str) -> Tuple[float, float]:
@@ -192,9 +162,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
   parser.add_argument('--gif', action='store_true',
                       help='film the first episode: figures/episode.gif')
   args = parser.parse_args(argv)
-  if args.episodes < 1:
-    parser.error(f'--episodes: got {args.episodes}, needs at least 1')
   try:
+    found = problems(args)
+    if found:
+      raise ConfigError(found)
     _evaluate(load(args.path, args.best), args)
   except ValueError as e:
     print(e, file=sys.stderr)

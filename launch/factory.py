@@ -270,7 +270,7 @@ def make_evaluator(experiment: Experiment, generation: int,
   films = None
   if experiment.film_minutes:
     films = Films(os.path.abspath(experiment_lib.run_dir(experiment)),
-                  60.0 * experiment.film_minutes)
+                  60.0 * experiment.film_minutes, run_steps)
   return Evaluator(
       loop=EnvironmentLoop(environment, jax.random.key(seed), observers),
       policy=agent.eval_policy,

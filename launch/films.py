@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from absl import logging
 
@@ -24,15 +24,18 @@ class Films:
   Where nothing draws the log says so, once, and the run goes on without.
   """
 
-  def __init__(self, run_dir: str, period: float):
+  def __init__(self, run_dir: str, period: float,
+               run_steps: Callable[[], int]):
     """Films into the figures of a run.
 
     Args:
       run_dir: its folder.
       period: least seconds between the starts of two films.
+      run_steps: returns the environment steps of the run.
     """
     self._run_dir = run_dir
     self._period = period
+    self._run_steps = run_steps
     self._next = time.monotonic()
     self._folder: Optional[tempfile.TemporaryDirectory[str]] = None
     self._child: Optional[subprocess.Popen[str]] = None
@@ -52,7 +55,8 @@ class Films:
     self._next = time.monotonic() + self._period
     self._folder = tempfile.TemporaryDirectory(prefix='film_')
     path = checkpoint.save(
-        self._folder.name, updates, variables, {'step': updates})
+        self._folder.name, updates, variables,
+        {'counter': {'counts': {'actor_steps': self._run_steps()}}})
     self._child = subprocess.Popen(
         [sys.executable, _COMMAND, self._run_dir, f'--variables={path}'],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

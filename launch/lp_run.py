@@ -105,10 +105,10 @@ def run_alternating(experiment: Experiment) -> int:
 
 def main(argv: List[str]) -> None:
   """Checks the settings, runs, and prints what came of it."""
-  evaluation = command_line.evaluation()
-  if evaluation is not None:
-    sys.exit(evaluate(evaluation))
   try:
+    evaluation = command_line.evaluation(argv[1:])
+    if evaluation is not None:
+      sys.exit(evaluate(evaluation))
     experiment = check_settings(argv)
     if flags.FLAGS.submit:
       print(f'submitted as job {submit(experiment)}')
@@ -161,8 +161,7 @@ def check_settings(argv: List[str]) -> Experiment:
     ConfigError: listing what is wrong with the settings or the run's folders.
   """
   if len(argv) > 1:
-    raise ConfigError([f"unexpected argument '{a}'; settings are flags, see "
-                       '--help' for a in argv[1:]])
+    raise ConfigError(command_line.unexpected(argv[1:]))
   experiment = command_line.experiment_from_flags()
   launch_type = flags.FLAGS.lp_launch_type
   if launch_type not in _LAUNCH_TYPES:

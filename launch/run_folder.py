@@ -177,12 +177,16 @@ def set_aside(experiment: Experiment, restart: str,
   return (anew, *locks[1:])
 
 
-def check(experiment: Experiment, serial: bool = False) -> None:
+def check(experiment: Experiment,
+          serial: bool = False) -> Optional[Dict[str, Any]]:
   """Checks that the run in the experiment's folder, if any, may go on.
 
   Args:
     experiment: the run.
     serial: whether it runs in one thread, with replay in memory.
+
+  Returns:
+    The JSON of its newest checkpoint, None if there is none.
 
   Raises:
     ConfigError: if the folder holds a run with other settings, or one that is
@@ -194,11 +198,15 @@ def check(experiment: Experiment, serial: bool = False) -> None:
   if os.path.exists(visits_dir) and not os.path.isdir(visits_dir):
     raise ConfigError([f'{visits_dir} is no folder; move it away, or start in '
                        'another folder'])
+  # All of a checkpoint is read for it, so once is enough.
+  meta = checkpoint.latest_meta(checkpoint_dir(run_dir))
   if os.path.exists(_config_path(run_dir)):
     _check_same(run_dir, experiment)
-    saved_counter(run_dir)
-    _check_replay(run_dir, serial)
+    if meta is not None:
+      _counter_of(meta, run_dir)
+      _check_replay(run_dir, serial)
     _git_states(run_dir)
+  return meta
 
 
 def prepare(experiment: Experiment, serial: bool = False) -> str:
@@ -216,9 +224,9 @@ def prepare(experiment: Experiment, serial: bool = False) -> str:
       settings.
   """
   run_dir = experiment_lib.run_dir(experiment)
-  check(experiment, serial)
+  meta = check(experiment, serial)
   try:
-    if checkpoint.latest_meta(checkpoint_dir(run_dir)) is None:
+    if meta is None:
       # Saved by a run whose learner was not: its episodes are not counted.
       shutil.rmtree(replay_dir(run_dir), ignore_errors=True)
     for path in glob.glob(os.path.join(glob.escape(replay_dir(run_dir)), '*')):
@@ -261,8 +269,10 @@ def load(run_dir: str) -> Experiment:
 def saved_counter(run_dir: str) -> Optional[Dict[str, Any]]:
   """Returns the counter's part of the newest checkpoint, if there is one."""
   meta = checkpoint.latest_meta(checkpoint_dir(run_dir))
-  if meta is None:
-    return None
+  return None if meta is None else _counter_of(meta, run_dir)
+
+
+def _counter_of(meta: Dict[str, Any], run_dir: str) -> Dict[str, Any]:
   counter = meta.get('counter')
   if not (isinstance(counter, dict)
           and isinstance(counter.get('counts'), dict)):
@@ -354,8 +364,6 @@ def _check_same(run_dir: str, experiment: Experiment) -> None:
 
 def _check_replay(run_dir: str, serial: bool) -> None:
   """Refuses to resume a learner without the replay it was saved with."""
-  if checkpoint.latest_meta(checkpoint_dir(run_dir)) is None:
-    return
   saved = {
       True: os.path.exists(memory_replay_path(run_dir)),
       # Reverb writes DONE when a checkpoint is whole.

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Dict, IO, Iterator, List, Mapping, Optional
+from typing import Dict, Iterator, List, Mapping, Optional
 
 import courier
 import launchpad as lp
@@ -90,6 +90,7 @@ class _Node:
   """One node: how to start it, and its running process.
 
   Attributes:
+    log_start: bytes that were in its log before it was started.
     turned: when its loop last turned, as far as the starter knows.
     hung: it was killed because that was long ago.
   """
@@ -100,6 +101,7 @@ class _Node:
   argv: List[str]
   env: Dict[str, str]
   log_path: str
+  log_start: int = 0
   process: Optional['subprocess.Popen[str]'] = None
   turned: float = 0.0
   hung: bool = False
@@ -223,7 +225,8 @@ class Starter:
         log_path=os.path.join(self._nodes_dir, f'{label}-{index}.log'))
 
   def _start(self, node: _Node) -> None:
-    with _open_log(node) as log:
+    with open(node.log_path, 'a', encoding='utf-8') as log:
+      node.log_start = os.path.getsize(node.log_path)
       node.process = node.host.start(
           node.argv, node.env, log, node.role.console)
     # It cannot report before it has started.
@@ -323,10 +326,6 @@ class Starter:
         signal.signal(signum, handler)
 
 
-def _open_log(node: _Node) -> IO[str]:
-  return open(node.log_path, 'a', encoding='utf-8')
-
-
 def _status(node: _Node) -> Optional[int]:
   return node.process.returncode if node.process is not None else None
 
@@ -339,9 +338,15 @@ def _outcome(node: _Node) -> str:
 
 
 def _report(node: _Node) -> str:
-  """Returns what the failed node said last, its traceback at the end."""
-  with open(node.log_path, encoding='utf-8', errors='replace') as f:
-    tail = ''.join(f.readlines()[-_TRACEBACK_LINES:])
+  """Returns what the failed node said last, its traceback at the end.
+
+  What an earlier start wrote into the same log is not what this one failed of.
+  """
+  with open(node.log_path, 'rb') as f:
+    f.seek(node.log_start)
+    lines = f.read().decode(errors='replace').splitlines(keepends=True)
   how = _outcome(node).replace('ended', 'failed', 1)
+  if not lines:
+    return f'{node.title} {how}; it wrote nothing into {node.log_path}'
   return (f'{node.title} {how}; its output is in {node.log_path} and ends with:'
-          f'\n{tail}')
+          '\n' + ''.join(lines[-_TRACEBACK_LINES:]))

@@ -8,67 +8,34 @@ Writes figures/episode.gif in the run's folder. `launch/lp_run.py
 
 import argparse
 import os
-import subprocess
 import sys
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 import imageio.v3 as imageio
 import jax
 import numpy as np
 
-from actors.loop import EnvironmentLoop, Metrics, run_episodes, Step
-from actors.observers import EpisodeObserver
-from envs import registry as env_registry
-from envs.vector import Drawable
-from launch import factory, report, run_folder
+from launch import episodes, factory, report, run_folder
+from launch.episodes import Saved
 from launch.report import Missing, Run
-from learners import checkpoint
 
-# A Sawyer episode of 150 steps takes 1.9 s; this is two thirds of its speed.
-STEPS_PER_FRAME = 3
+# With a frame every three steps this is two thirds of a Sawyer arm's speed.
 FRAMES_PER_SECOND = 18
-# What MuJoCo can draw with when there is no display, the best first.
-_BACKENDS = ('egl', 'osmesa')
-_PROBE = 'import mujoco; mujoco.GLContext(8, 8).make_current()'
 
 
-class FrameObserver:
-  """Draws the environment every few steps."""
-
-  def __init__(self, environment: Drawable):
-    """Draws `environment`, which the loop steps."""
-    self.frames: List[np.ndarray] = []
-    self._environment = environment
-    self._steps = 0
-
-  def observe_first(self, step: Step) -> None:
-    """Draws the beginning."""
-    del step
-    self.frames.append(self._environment.render())
-
-  def observe(self, step: Step) -> None:
-    """Draws what it is time for, and the end."""
-    self._steps += 1
-    if self._steps % STEPS_PER_FRAME == 0 or step.last[0]:
-      self.frames.append(self._environment.render())
-
-  def get_metrics(self, finished: np.ndarray) -> Metrics:
-    """Contributes no metric; see `frames`."""
-    del finished
-    return {}
-
-
-def newest(run: Run) -> Any:
+def newest(run: Run) -> Saved:
   """Returns what the newest checkpoint's policy acts with.
 
   Raises:
     Missing: if there is no checkpoint.
   """
   agent = factory.make_agent(run.experiment)
-  return agent.variables_for_evaluation(report.load_checkpoint(run).state)
+  restored = report.load_checkpoint(run)
+  return episodes.saved(
+      run, agent, agent.variables_for_evaluation(restored.state), restored.meta)
 
 
-def stored(run: Run, path: str) -> Any:
+def stored(run: Run, path: str) -> Saved:
   """Returns what a policy acts with, from where it was saved on its own.
 
   Raises:
@@ -76,15 +43,15 @@ def stored(run: Run, path: str) -> Any:
   """
   agent = factory.make_agent(run.experiment)
   template = agent.variables_for_evaluation(agent.init(jax.random.key(0)))
-  return report.read_checkpoint(path, template).state
+  restored = report.read_checkpoint(path, template)
+  return episodes.saved(run, agent, restored.state, restored.meta)
 
 
-def film(run: Run, variables: Any, seed: int) -> Tuple[np.ndarray, str]:
+def film(saved: Saved, seed: int) -> Tuple[np.ndarray, str]:
   """Runs one greedy episode.
 
   Args:
-    run: what to film.
-    variables: what its policy acts with.
+    saved: what to film.
     seed: chooses the episode.
 
   Returns:
@@ -93,52 +60,18 @@ def film(run: Run, variables: Any, seed: int) -> Tuple[np.ndarray, str]:
   Raises:
     Missing: if there is nothing to film, or nothing to film with.
   """
-  if run.spec.has_goals:
-    # MuJoCo draws those; the others need nothing.
-    choose_backend()
-  environment = env_registry.make(
-      run.experiment.env, 1, seed, goal=run.experiment.fixed_goal)
-  if not isinstance(environment, Drawable):
-    raise Missing(f'{run.experiment.env} cannot be filmed; launch/report.py '
-                  'draws the paths of its episodes')
-  agent = factory.make_agent(run.experiment)
-  camera = FrameObserver(environment)
-  episode = EpisodeObserver(1, run.spec.has_goals)
-  loop = EnvironmentLoop(environment, jax.random.key(seed), [episode, camera])
-  (metrics,) = run_episodes(loop, agent.eval_policy, variables)
+  metrics, frames = episodes.run(
+      saved, saved.agent.eval_policy, 1, seed, film=True)
   if 'success' in metrics:
     outcome = 'a success' if metrics['success'][0] else 'no success'
   else:
     outcome = f'a return of {metrics["episode_return"][0]:.1f}'
-  return np.stack(camera.frames), outcome
+  return np.stack(frames), outcome
 
 
 def write_gif(path: str, frames: np.ndarray) -> None:
   """Writes frames `[T, H, W, 3]` uint8 as a film that repeats."""
   imageio.imwrite(path, frames, duration=1000 / FRAMES_PER_SECOND, loop=0)
-
-
-def choose_backend() -> None:
-  """Sets MUJOCO_GL, unless it is set, to what works on this machine.
-
-  Raises:
-    Missing: if nothing does.
-  """
-  given = os.environ.get('MUJOCO_GL')
-  problems = []
-  for backend in (given,) if given else _BACKENDS:
-    # Not here: MuJoCo reads it once, and a driver may take the process along.
-    probe = subprocess.run(
-        [sys.executable, '-c', _PROBE], capture_output=True, text=True,
-        timeout=120, check=False, env={**os.environ, 'MUJOCO_GL': backend})
-    if probe.returncode == 0:
-      os.environ['MUJOCO_GL'] = backend
-      return
-    last = (probe.stderr.strip().splitlines() or ['it crashed'])[-1]
-    problems.append(f'MUJOCO_GL={backend}: {last}')
-  raise Missing("nothing here draws without a display; 'apt install libegl1 "
-                "libgl1-mesa-dri' or 'apt install libosmesa6' may help ("
-                + '; '.join(problems) + ')')
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -157,11 +90,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     return 2
   try:
     if args.variables:
-      variables = stored(run, args.variables)
-      name = f'episode_{checkpoint.read_meta(args.variables)["step"]}.gif'
+      saved = stored(run, args.variables)
+      name = f'episode_{saved.updates}.gif'
     else:
-      variables, name = newest(run), 'episode.gif'
-    frames, outcome = film(run, variables, args.seed)
+      saved, name = newest(run), 'episode.gif'
+    frames, outcome = film(saved, args.seed)
     path = os.path.join(run_folder.figures_dir(run.path), name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     write_gif(path, frames)

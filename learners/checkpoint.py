@@ -26,6 +26,7 @@ _TORN = (OSError, EOFError, LookupError, ValueError, RuntimeError, struct.error,
          zipfile.BadZipFile, zlib.error)
 # SGD steps, and a number that tells checkpoints of the same step apart.
 _NAME = re.compile(r'ckpt-(\d{12})-(\d{3,})')
+_PARTIAL = '.tmp'
 
 
 class SaveError(OSError):
@@ -49,7 +50,8 @@ def save(directory: str, step: int, state: Any, meta: Dict[str, Any],
          keep: int = 3, score: Optional[float] = None) -> str:
   """Writes a checkpoint and removes old ones.
 
-  The `keep` newest stay, and the best by `score`.
+  The `keep` newest stay, and the best by `score`. What a writer left that was
+  killed while writing goes too.
 
   Args:
     directory: of all checkpoints.
@@ -66,7 +68,7 @@ def save(directory: str, step: int, state: Any, meta: Dict[str, Any],
     SaveError: if the disk is full or cannot be written.
   """
   final = _new_path(directory, step)
-  partial = final + '.tmp'
+  partial = final + _PARTIAL
   try:
     os.makedirs(directory, exist_ok=True)
     shutil.rmtree(partial, ignore_errors=True)
@@ -237,6 +239,11 @@ def _prune(directory: str, keep: int) -> None:
   for path in paths:
     if path not in kept:
       shutil.rmtree(path)
+  # A run has one learner, which is not writing: who began these was killed.
+  for name in os.listdir(directory):
+    stem, suffix = os.path.splitext(name)
+    if suffix == _PARTIAL and _NAME.fullmatch(stem):
+      shutil.rmtree(os.path.join(directory, name), ignore_errors=True)
 
 
 def _score(path: str) -> Optional[float]:

@@ -7,11 +7,19 @@ from actors.commands import correlation, grid_figures
 
 
 def test_correlation():
-  asked = np.array([1.0, 2.0, 3.0])
-  assert correlation(asked, 2 * asked) == pytest.approx(1.0)
-  assert correlation(asked, -asked) == pytest.approx(-1.0)
-  assert np.isnan(correlation(asked, np.ones(3)))
-  assert np.isnan(correlation(np.ones(3), asked))
+  a = np.array([1.0, 2.0, 3.0, 4.0])
+  assert correlation(a, 2 * a + 1) == pytest.approx(1.0)
+  assert correlation(a, -a) == pytest.approx(-1.0)
+  # Deviations (-1.5, -.5, .5, 1.5) and (1, -1, -1, 1) have no common part.
+  assert correlation(a, np.array([1.0, -1, -1, 1])) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize('value', [0.0, 1.0, 0.1, 1 / 3, -200.7])
+def test_what_does_not_vary_is_correlated_with_nothing(value):
+  constant, other = np.full(100, value), np.arange(100.0)
+  assert np.isnan(correlation(constant, other))
+  assert np.isnan(correlation(other, constant))
+  assert np.isnan(correlation(constant, constant))
 
 
 def test_the_correlation_of_a_round_is_that_of_its_grid():

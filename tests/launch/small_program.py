@@ -79,7 +79,7 @@ def main(argv) -> None:
         stop_order=order, grace=2.0, restarts=name.startswith('actor'),
         must_finish=name == 'learner')
   nodes_dir = os.path.join(folder, 'nodes')
-  os.makedirs(nodes_dir)
+  os.makedirs(nodes_dir, exist_ok=True)
   host = LocalHost()
   os._exit(Starter(
       program, roles, host, lambda label, index: host, nodes_dir,

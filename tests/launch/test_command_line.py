@@ -11,6 +11,8 @@ import pytest
 
 from launch import command_line
 from launch.errors import ConfigError
+from learners import settings
+from learners.registry import ALGORITHMS
 from tests.launch.processes import LP_RUN
 
 FLAGS = flags.FLAGS
@@ -129,6 +131,8 @@ BAD = [
     ('--save_init_weight=no/such/critic.npz', [
         'save_init_weight', 'no/such/critic.npz', 'folder']),
     ('--Q_max=yes', ['Q_max', "'yes'", 'true or false']),
+    ('--commanded_return=5', ['commanded_return', 'needs --eval_agent']),
+    ('--horizon=0', ['horizon', 'needs --eval_agent']),
     ('--num_step=5', ['num_step', 'num_steps']),
     ('--num_steps=many', ['num_steps', 'many']),
     ('--loss=td', ['loss']),
@@ -177,6 +181,27 @@ def test_the_defaults_are_a_run(build):
   assert experiment.run_name == 'contrastive_cpc_point_FourRooms_42'
   assert experiment.agent.hidden_layer_sizes == (256, 256)
   assert not experiment.safety_enforcement
+
+
+def test_the_help_says_whose_default_is_which(defined):
+  del defined
+  helps = command_line._agent_flags()
+  for name, found in helps.items():
+    owners = {}
+    for alg in ALGORITHMS.values():
+      for field in settings.fields(alg.config_class):
+        if field.name == name:
+          owners[alg.config_class.__name__[:-len('Config')].lower()] = field
+    for family, field in owners.items():
+      own = f'{field.metadata["help"]} (default: {field.default})'
+      # Its family's name is the last one before its text.
+      before = found[:found.index(own)].split('; ')[-1]
+      assert before == '' if len(owners) == 1 else (
+          family in before.rstrip(': ').split(', ')), (name, found)
+  assert helps['discount'].startswith('contrastive: discount, and decay')
+  assert '; rcp: discount of returns' in helps['discount']
+  assert helps['option_prob'].startswith('chance that')
+  assert 'config.json' in FLAGS['preset'].help
 
 
 def test_flags_reach_the_experiment(build):

@@ -1,7 +1,6 @@
 """Geometry of representations against cases worked out by hand."""
 
 import numpy as np
-import pytest
 
 from launch import embeddings
 
@@ -53,16 +52,6 @@ def test_who_is_the_goal_lies_at_the_pole():
   points = embeddings.goal_sphere(vectors, goal)
   np.testing.assert_allclose(points[0], [0, 0, 1], atol=1e-6)
   np.testing.assert_allclose(points[1], [0, 0, -1], atol=1e-6)
-
-
-def test_correlation():
-  a = np.array([1.0, 2.0, 3.0, 4.0])
-  assert embeddings.correlation(a, 2 * a + 1) == pytest.approx(1.0)
-  assert embeddings.correlation(a, -a) == pytest.approx(-1.0)
-  # Deviations (-1.5, -.5, .5, 1.5) and (1, -1, -1, 1) have no common part.
-  assert embeddings.correlation(a, np.array([1.0, -1, -1, 1])) == (
-      pytest.approx(0.0))
-  assert np.isnan(embeddings.correlation(a, np.ones(4)))
 
 
 def test_path_lengths_go_around_walls():

@@ -9,7 +9,15 @@ import jax
 import numpy as np
 import pytest
 
-from launch import eval_agent, factory, report, run_folder, summary, video
+from launch import (
+  episodes,
+  eval_agent,
+  factory,
+  report,
+  run_folder,
+  summary,
+  video,
+)
 from launch.experiment import Experiment
 from learners import checkpoint
 from learners.agent import HELD_OUT
@@ -65,7 +73,7 @@ def test_a_grid_of_commands_is_drawn(run_dir, capsys):
   path = os.path.join(run_folder.figures_dir(run_dir), 'command_grid.png')
   assert os.path.getsize(path) > 0
   saved = eval_agent.load(run_dir)
-  metrics, _ = eval_agent.episodes(
+  metrics, _ = episodes.run(
       saved, eval_agent.commanded(saved, 10.0, 40.0, 9.0, False), 4, 0)
   assert sorted(metrics['commanded_return'].tolist()) == [
       10.0, 20.0, 30.0, 40.0]
@@ -122,11 +130,54 @@ def test_lp_run_evaluates(run_dir, tmp_path):
   assert os.listdir(tmp_path) == []
 
 
+def test_lp_run_evaluates_with_no_flag_that_it_does_not_heed(tmp_path):
+  ended = subprocess.run(
+      [sys.executable, LP_RUN, '--eval_agent=logs/run', '--horizon=9', 'best',
+       '--env=cartpole', '--noserial', '--lp_launch_type=local_mt',
+       '--batch_size=3', '--seed=3', '--verbosity=0'],
+      cwd=tmp_path, capture_output=True, text=True, timeout=120)
+  assert ended.returncode == 2, ended.stderr
+  assert "unexpected argument 'best'" in ended.stderr
+  refused = {line[len('  - '):].split(':')[0]
+             for line in ended.stderr.splitlines() if ': is for runs' in line}
+  assert refused == {'env', 'serial', 'lp_launch_type', 'batch_size'}
+  assert '5 problem(s)' in ended.stderr and ended.stdout == ''
+
+
 def test_what_cannot_be_is_said(run_dir, tmp_path, capsys):
   assert eval_agent.main([run_dir, '--episodes=1', '--gif']) == 1
   assert 'cartpole cannot be filmed' in capsys.readouterr().err
   assert eval_agent.main([str(tmp_path)]) == 2
   assert 'no run folder' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('given, names', [
+    ('--horizon=9', ['horizon']),
+    ('--greedy --horizon=9 --episodes=0', ['episodes', 'horizon', 'greedy']),
+    ('--grid=1,2 --commanded_return=1', ['commanded_return']),
+    ('--grid=1,2 --gif', ['gif'])])
+def test_options_that_would_do_nothing_are_refused(
+    run_dir, capsys, given, names):
+  assert eval_agent.main([run_dir, *given.split()]) == 2
+  output = capsys.readouterr()
+  assert output.out == ''
+  said = [line[len('  - '):].split(':')[0]
+          for line in output.err.splitlines()[1:]]
+  assert said == names
+
+
+def test_a_checkpoint_is_no_choice_of_the_best(run_dir, capsys):
+  first = checkpoint.checkpoints(run_folder.checkpoint_dir(run_dir))[0]
+  assert eval_agent.main([first, '--best']) == 2
+  assert 'best: ' in capsys.readouterr().err
+
+
+def test_a_horizon_is_for_agents_that_follow_one(run_dir):
+  saved = eval_agent.load(run_dir)
+  returns_alone = saved._replace(agent=dataclasses.replace(
+      saved.agent, command_names=('return',)))
+  with pytest.raises(report.Missing, match='no horizon, but: return'):
+    eval_agent.commanded(returns_alone, 1.0, 2.0, 9.0, False)
 
 
 def test_a_lander_is_filmed_without_a_display(tmp_path):
@@ -140,11 +191,11 @@ def test_a_lander_is_filmed_without_a_display(tmp_path):
   checkpoint.save(run_folder.checkpoint_dir(path), 1,
                   agent.init(jax.random.key(0)), {})
   run = report.load(path)
-  frames, outcome = video.film(run, video.newest(run), seed=0)
+  frames, outcome = video.film(video.newest(run), seed=0)
   assert frames.dtype == np.uint8 and frames.ndim == 4 and len(frames) > 5
   assert outcome.startswith('a return of ')
   saved = eval_agent.load(path)
   assert dataclasses.replace(saved.agent, commanded=None).commanded is None
-  metrics, frames = eval_agent.episodes(
+  metrics, frames = episodes.run(
       saved, saved.agent.eval_policy, 2, 0, film=True)
   assert len(metrics['episode_return']) == 2 and len(frames) > 5

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from launch import experiment as experiment_lib
-from launch import factory, films, run_folder
+from launch import factory, films, report, run_folder, video
 from learners.udrl import config as config_lib
 
 
@@ -43,10 +43,14 @@ def variables(experiment):
   return agent.variables_for_evaluation(agent.init(jax.random.key(0)))
 
 
+def no_steps():
+  return 0
+
+
 def test_what_was_evaluated_is_filmed(
     experiment, run_dir, temporary, monkeypatch):
   monkeypatch.setattr(films, '_PATIENCE', 200.0)
-  camera = films.Films(run_dir, period=3600.0)
+  camera = films.Films(run_dir, 3600.0, no_steps)
   camera.show(20, variables(experiment))
   # It is not time for another one.
   camera.show(40, variables(experiment))
@@ -61,7 +65,7 @@ def test_what_was_evaluated_is_filmed(
 def test_a_film_that_cannot_be_made_is_told_of_once(
     experiment, run_dir, temporary, monkeypatch, caplog):
   monkeypatch.setattr(films, '_PATIENCE', 200.0)
-  camera = films.Films(run_dir + '_nowhere', period=0.0)
+  camera = films.Films(run_dir + '_nowhere', 0.0, no_steps)
   for updates in (20, 40, 60):
     camera.show(updates, variables(experiment))
     camera.close()
@@ -73,7 +77,7 @@ def test_a_film_that_cannot_be_made_is_told_of_once(
 def test_a_film_that_takes_too_long_is_ended(
     experiment, run_dir, temporary, monkeypatch, caplog):
   monkeypatch.setattr(films, '_PATIENCE', 0.1)
-  camera = films.Films(run_dir, period=0.0)
+  camera = films.Films(run_dir, 0.0, no_steps)
   camera.show(80, variables(experiment))
   child = camera._child
   camera.close()
@@ -81,4 +85,22 @@ def test_a_film_that_takes_too_long_is_ended(
   assert [r.message for r in caplog.records] == [
       'the last film took too long; launch/video.py makes it']
   assert not os.path.exists(os.path.join(run_dir, 'figures', 'episode_80.gif'))
+  assert not any(temporary.iterdir())
+
+
+def test_the_film_knows_how_far_the_run_was(
+    experiment, run_dir, temporary, monkeypatch, tmp_path_factory):
+  kept = tmp_path_factory.mktemp('kept')
+  command = kept / 'command.py'
+  command.write_text(
+      'import shutil, sys\n'
+      'folder = sys.argv[2][len("--variables="):]\n'
+      f'shutil.copytree(folder, {str(kept / "variables")!r})\n')
+  monkeypatch.setattr(films, '_COMMAND', str(command))
+  monkeypatch.setattr(films, '_PATIENCE', 200.0)
+  camera = films.Films(run_dir, 0.0, lambda: 77)
+  camera.show(20, variables(experiment))
+  camera.close()
+  saved = video.stored(report.load(run_dir), str(kept / 'variables'))
+  assert (saved.updates, saved.steps) == (20, 77)
   assert not any(temporary.iterdir())

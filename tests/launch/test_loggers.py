@@ -11,6 +11,7 @@ from tensorboard.compat.proto import event_pb2
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 
 from launch.loggers import make_logger, TensorBoardLogger
+from launch.summary import read_log
 
 
 def events(directory):
@@ -96,3 +97,54 @@ def test_a_resumed_run_appends_to_its_csv(tmp_path, logger):
   rows = csv_rows(tmp_path)
   assert [(float(r['actor_steps']), float(r['success'])) for r in rows] == [
       (50, 0.5), (100, 1.0)]
+
+
+def write_as_one_start(tmp_path, *rows):
+  """Writes rows as a run does from one start to the next."""
+  log = make_logger(str(tmp_path), 'actor')
+  for row in rows:
+    log.write(row)
+  log.close()
+
+
+def test_a_resumed_run_may_have_other_columns(tmp_path):
+  write_as_one_start(
+      tmp_path,
+      {'actor_steps': 50, 'episode_return': 0.25, 'success': 0.5},
+      {'actor_steps': 100, 'episode_return': math.nan, 'success': 0.75})
+  write_as_one_start(
+      tmp_path,
+      # One is new, between the others, and one is gone.
+      {'actor_steps': 150, 'grid_correlation': 0.9, 'success': 1.0},
+      {'actor_steps': 200, 'grid_correlation': 0.8, 'success': 0.0})
+  write_as_one_start(tmp_path, {'actor_steps': 250, 'success': 0.1})
+  nan = math.nan
+  columns = read_log(str(tmp_path), 'actor')
+  assert sorted(columns) == [
+      'actor_steps', 'episode_return', 'grid_correlation', 'success']
+  np.testing.assert_equal(columns['actor_steps'], [50, 100, 150, 200, 250])
+  np.testing.assert_equal(columns['success'], [0.5, 0.75, 1.0, 0.0, 0.1])
+  np.testing.assert_equal(
+      columns['grid_correlation'], [nan, nan, 0.9, 0.8, nan])
+  np.testing.assert_equal(columns['episode_return'], [0.25] + [nan] * 4)
+  assert os.listdir(tmp_path / 'logs' / 'actor') == ['logs.csv']
+
+
+def test_rows_of_one_start_have_the_columns_of_its_first(tmp_path):
+  write_as_one_start(
+      tmp_path, {'actor_steps': 50, 'success': 0.5},
+      {'actor_steps': 100, 'length': 7.0, 'success': 0.75},
+      {'actor_steps': 150})
+  columns = read_log(str(tmp_path), 'actor')
+  assert sorted(columns) == ['actor_steps', 'success']
+  np.testing.assert_equal(columns['success'], [0.5, 0.75, math.nan])
+
+
+def test_columns_are_found_by_name_in_whatever_order(tmp_path):
+  path = tmp_path / 'logs' / 'actor' / 'logs.csv'
+  path.parent.mkdir(parents=True)
+  path.write_text('success,actor_steps\n0.5,50\n')
+  write_as_one_start(tmp_path, {'actor_steps': 100, 'success': 1.0})
+  columns = read_log(str(tmp_path), 'actor')
+  np.testing.assert_equal(columns['actor_steps'], [50, 100])
+  np.testing.assert_equal(columns['success'], [0.5, 1.0])

@@ -62,6 +62,34 @@ def test_a_killed_node_ends_the_program(start):
   assert run.orphans() == []
 
 
+def test_a_report_is_of_this_start_alone(start, tmp_path):
+  logs = tmp_path / 'nodes'
+  logs.mkdir()
+  # A node's log goes on where an earlier run of the same folder left it.
+  for role in ('learner', 'replay'):
+    (logs / f'{role}-0.log').write_text(f'ValueError: {role} of another time\n')
+  run = start('learner=crash', 'replay=serve')
+  assert run.wait(15) == 1
+  assert run.output.rstrip().endswith('ValueError: learner broke on purpose')
+  assert 'of another time' not in run.output
+  assert (logs / 'learner-0.log').read_text().startswith(
+      'ValueError: learner of another time\n')
+
+
+def test_a_node_that_wrote_nothing_is_reported_so(start, tmp_path):
+  logs = tmp_path / 'nodes'
+  logs.mkdir()
+  (logs / 'learner-0.log').write_text('ValueError: learner of another time\n')
+  run = start('learner=serve', 'replay=serve')
+  # Before it has come to the first thing that it says.
+  run.wait_until(lambda: 'learner/0' in run.nodes(), 'learner', 30)
+  run.nodes()['learner/0'].kill()
+  assert run.wait(15) == 1
+  assert run.output.rstrip().endswith(
+      'learner/0 failed with status -9; it wrote nothing into '
+      f'{logs / "learner-0.log"}')
+
+
 def test_stop_from_a_node_ends_all_nodes_in_order(start):
   run = start('actor=serve', 'learner=finish', 'replay=serve')
   assert run.wait(15) == 0

@@ -12,8 +12,8 @@ import pytest
 from envs import registry
 from envs.point_maze import PointMaze
 from envs.vector import Drawable
+from launch import episodes, factory, run_folder, video
 from launch import experiment as experiment_lib
-from launch import factory, run_folder, video
 from learners import checkpoint
 from learners.contrastive import config as config_lib
 
@@ -73,20 +73,20 @@ def test_the_first_backend_that_works_is_taken(monkeypatch):
     return subprocess.CompletedProcess(
         arguments, int(env['MUJOCO_GL'] == 'egl'), '', '')
 
-  monkeypatch.setattr(video.subprocess, 'run', run)
+  monkeypatch.setattr(episodes.subprocess, 'run', run)
   monkeypatch.setenv('MUJOCO_GL', '')
-  video.choose_backend()
+  episodes.choose_backend()
   assert asked == ['egl', 'osmesa'] and os.environ['MUJOCO_GL'] == 'osmesa'
   # What the user chose is not overruled.
   monkeypatch.setenv('MUJOCO_GL', 'egl')
-  with pytest.raises(video.Missing, match='MUJOCO_GL=egl: it crashed'):
-    video.choose_backend()
+  with pytest.raises(episodes.Missing, match='MUJOCO_GL=egl: it crashed'):
+    episodes.choose_backend()
 
 
 def test_what_cannot_be_drawn_is_not_filmed(sawyer_run, monkeypatch, capsys):
-  monkeypatch.setattr(video, 'choose_backend', lambda: None)
+  monkeypatch.setattr(episodes, 'choose_backend', lambda: None)
   monkeypatch.setattr(
-      video.env_registry, 'make', lambda *args, **kwargs: PointMaze('Small'))
+      registry, 'make', lambda *args, **kwargs: PointMaze('Small'))
   assert video.main([sawyer_run]) == 1
   assert 'sawyer_bin cannot be filmed' in capsys.readouterr().err
 

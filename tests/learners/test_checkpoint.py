@@ -222,12 +222,23 @@ def test_what_a_killed_save_left_is_ignored_and_replaced(tmp_path):
   assert checkpoint.load_latest(str(tmp_path), number(0)).meta['made'] == 2
 
 
+def test_what_a_killed_save_left_goes_with_the_next_one(tmp_path):
+  save_numbers(tmp_path, [1])
+  # The run may come back with fewer steps, or never to the same number.
+  for step in (2, 9):
+    shutil.copytree(tmp_path / 'ckpt-000000000001-000',
+                    tmp_path / f'ckpt-{step:012d}-000.tmp')
+  save_numbers(tmp_path, [3])
+  assert sorted(os.listdir(tmp_path)) == [
+      'ckpt-000000000001-000', 'ckpt-000000000003-000']
+
+
 def test_other_names_in_the_folder_are_let_alone(tmp_path):
-  for name in ('best', 'ckpt-7', 'ckpt-0000000000099', 'notes.txt'):
+  for name in ('best', 'ckpt-7', 'ckpt-0000000000099', 'notes.txt', 'my.tmp'):
     (tmp_path / name).mkdir()
   save_numbers(tmp_path, [1, 2, 3], keep=1)
   assert steps_kept(tmp_path) == [3]
-  assert len(os.listdir(tmp_path)) == 5
+  assert len(os.listdir(tmp_path)) == 6
 
 
 def test_a_misfit_lists_every_name_and_what_is_wrong(tmp_path):

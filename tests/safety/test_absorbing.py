@@ -3,6 +3,7 @@
 import numpy as np
 
 from envs.point_maze import PointMaze
+from envs.vector import Drawable
 from safety import regions
 from safety.absorbing import AbsorbingRegions
 from tests import contracts
@@ -49,3 +50,36 @@ def test_who_enters_is_held_to_the_end_of_the_episode():
         num_held += 1
         num_rewards_lost += int(expected.reward[i] > 0)
   assert num_held > 100 and num_rewards_lost > 5
+
+
+class DrawnMaze(PointMaze):
+  """A maze whose picture is where its first agent is."""
+
+  def render(self):
+    return self._position[0].copy()
+
+
+def test_it_can_be_drawn_if_what_it_wraps_can():
+  assert not isinstance(make(3, 2), Drawable)
+  assert isinstance(
+      AbsorbingRegions(DrawnMaze('Small', 2, 3), REGIONS), Drawable)
+
+
+def test_a_held_agent_is_drawn_where_it_was_first_seen_held():
+  maze = DrawnMaze('Small', 3, 3)
+  absorbing = AbsorbingRegions(maze, REGIONS)
+  absorbing.reset()
+  held, num_held = None, 0
+  for t, action in enumerate(contracts.actions_for(maze, 400, seed=1)):
+    absorbing.step(action)
+    if not absorbing.absorbed[0]:
+      held = None
+    if t % 3:
+      continue
+    expected = maze.render()
+    if absorbing.absorbed[0]:
+      held = expected if held is None else held
+      num_held += np.any(held != expected)
+      expected = held
+    np.testing.assert_array_equal(absorbing.render(), expected)
+  assert num_held > 20
