@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, Callable, Dict, List, Mapping, Optional, Type
 
+from learners import commanded
 from learners.agent import Agent, Representations, State
 from learners.contrastive import agent as contrastive_agent
 from learners.contrastive import analysis as contrastive_analysis
@@ -12,10 +13,8 @@ from learners.dceo import agent as dceo_agent
 from learners.dceo import config as dceo_config
 from learners.rcp import agent as rcp_agent
 from learners.rcp import config as rcp_config
-from learners.rcp import requirements as rcp_requirements
 from learners.udrl import agent as udrl_agent
 from learners.udrl import config as udrl_config
-from learners.udrl import requirements as udrl_requirements
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +60,7 @@ UDRL = Algorithm(
     problems=udrl_config.problems,
     make_agent=udrl_agent.make_agent,
     presets=udrl_config.PRESETS,
-    environment_problems=udrl_requirements.problems)
+    environment_problems=commanded.problems)
 
 RCP = Algorithm(
     config_class=rcp_config.RCPConfig,
@@ -69,7 +68,7 @@ RCP = Algorithm(
     problems=rcp_config.problems,
     make_agent=rcp_agent.make_agent,
     presets=rcp_config.PRESETS,
-    environment_problems=rcp_requirements.problems)
+    environment_problems=commanded.problems)
 
 DCEO = Algorithm(
     config_class=dceo_config.DCEOConfig,

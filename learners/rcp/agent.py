@@ -6,25 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from actors import policy as policy_lib
-from actors.commands import commanded_policy, GRID
+from actors.commands import commanded_policy
 from envs.spec import EnvSpec
-from learners.agent import (
-  Agent,
-  Batch,
-  EpisodePacing,
-  HELD_OUT,
-  Metrics,
-  ReplaySpec,
-)
+from learners import commanded
+from learners.agent import Agent, Batch, HELD_OUT, Metrics
 from learners.rcp import commands, losses, sampling
 from learners.rcp import networks as networks_lib
 from learners.rcp.config import RCPConfig, uses_advantage
-from replay import hindsight
 from safety.masking import SafetyMask
-
-# Held-out episodes in a batch.
-NUM_HELD_OUT = 8
 
 
 class Params(NamedTuple):
@@ -187,13 +176,13 @@ def make_agent(config: RCPConfig, spec: EnvSpec,
     _, stats = params
     return jnp.broadcast_to(stats.mean, (num, 1)), stats.known
 
-  def commanded(lowest, highest, horizon, greedy):
+  def given(lowest, highest, horizon):
     # There is no horizon to command.
     del horizon
-    return make_policy(lambda key, params, num: (
-        jnp.linspace(lowest, highest, num)[:, jnp.newaxis], True), greedy)
+    return lambda key, params, num: (
+        jnp.linspace(lowest, highest, num)[:, jnp.newaxis], True)
 
-  def make_policy(draw, greedy=False):
+  def make_policy(draw, greedy):
     return commanded_policy(
         logits=lambda params, observation, command: networks.logits(
             params[0], observation, commands.seen(params[1], command)),
@@ -202,22 +191,18 @@ def make_agent(config: RCPConfig, spec: EnvSpec,
         num_commands=1, num_actions=spec.num_actions, greedy=greedy,
         every_step=advantage and config.redraw_command)
 
-  return Agent(
+  return commanded.make_agent(
+      config, spec,
       init=init,
       update=update,
       variables=lambda state: (state.params.policy, statistics(state)),
-      policy=make_policy(drawn),
-      eval_policy=make_policy(expected),
-      eval_policies={'greedy': make_policy(expected, greedy=True),
-                     'reference': make_policy(drawn, greedy=True),
-                     GRID: commanded(*config.command_grid, None, False)},
-      warmup_policy=policy_lib.uniform_discrete_policy(spec.num_actions),
-      replay=replay_spec(config, spec),
-      updates_per_call=config.num_sgd_steps_per_step,
+      make_policy=make_policy,
+      drawn=drawn,
+      expected=expected,
+      given=given,
+      command_names=('advantage',) if advantage else ('return',),
       reports=('discounted_return',),
       hear=hear,
-      command_names=('advantage',) if advantage else ('return',),
-      commanded=commanded,
       discount=config.discount)
 
 
@@ -227,15 +212,3 @@ def follower(config: RCPConfig) -> Any:
     return lambda command, reward: command
   return lambda command, reward: (
       command - reward[:, jnp.newaxis]) / config.discount
-
-
-def replay_spec(config: RCPConfig, spec: EnvSpec) -> ReplaySpec:
-  """Returns what the agent needs of replay: the newest episodes."""
-  return ReplaySpec(
-      columns=hindsight.columns(spec),
-      episodes_per_batch=config.episodes_per_call,
-      pacing=EpisodePacing(
-          config.warmup_episodes, config.updates_per_episode),
-      max_items=config.max_replay_episodes,
-      held_out_every=config.held_out_every,
-      held_out_per_batch=NUM_HELD_OUT)

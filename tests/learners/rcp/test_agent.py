@@ -9,9 +9,9 @@ import pytest
 
 from envs import registry as env_registry
 from envs.spec import EnvSpec
+from learners import commanded
 from learners.rcp import agent as agent_lib
 from learners.rcp import config as config_lib
-from learners.rcp import requirements
 from safety.masking import SafetyMask
 from tests import contracts, fakes
 
@@ -120,6 +120,6 @@ def test_what_needs_the_other_variant_is_refused():
       'rcp_a', 'cpu', dict(decrement_command=True))
   problem, = config_lib.problems(config)
   assert 'decrement_command' in problem and 'rcp_r' in problem
-  problem, = requirements.problems(
+  problem, = commanded.problems(
       config, env_registry.spec('point_Small'), SafetyMask())
   assert 'discrete actions' in problem
