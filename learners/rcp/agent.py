@@ -28,13 +28,14 @@ class TrainingState(NamedTuple):
   Attributes:
     params: of policy and value network.
     opt: state of the optimizer, or of both.
-    latest: newest returns, which commanded returns follow from.
+    latest: newest returns, which commanded returns follow from; () for
+      advantages.
     running: figures of the batches, which the rest follows from.
     key: source of all randomness in learning.
   """
   params: Params
   opt: Any
-  latest: commands.Latest
+  latest: Any
   running: commands.Running
   key: jax.Array
 
@@ -70,7 +71,7 @@ def make_agent(config: RCPConfig, spec: EnvSpec,
         networks.init_value(key_value) if advantage else ())
     return TrainingState(
         params, optimizer.init(params),
-        commands.empty_latest(config.latest_episodes),
+        () if advantage else commands.empty_latest(config.latest_episodes),
         commands.empty_running(), key_state)
 
   def hear(state, reports, valid):
@@ -83,12 +84,10 @@ def make_agent(config: RCPConfig, spec: EnvSpec,
     return commands.return_statistics(state.latest, state.running, config)
 
   def policy_loss(policy_params, rows, achieved, running):
-    stats = commands.Statistics(
-        jnp.zeros(()), jnp.zeros(()), jnp.ones((), bool),
-        *commands.normalizer(running, config))
-    command = commands.seen(stats, achieved)[:, jnp.newaxis]
+    command = commands.seen(achieved, *commands.normalizer(running, config))
     loss = optax.softmax_cross_entropy_with_integer_labels(
-        networks.logits(policy_params, rows.state, command), rows.action)
+        networks.logits(policy_params, rows.state, command[:, jnp.newaxis]),
+        rows.action)
     if not config.expo_weighting:
       return jnp.mean(loss)
     weights = losses.exponential_weights(
@@ -182,10 +181,15 @@ def make_agent(config: RCPConfig, spec: EnvSpec,
     return lambda key, params, num: (
         jnp.linspace(lowest, highest, num)[:, jnp.newaxis], True)
 
+  def logits(params, observation, command):
+    policy_params, stats = params
+    return networks.logits(
+        policy_params, observation,
+        commands.seen(command, stats.offset, stats.scale))
+
   def make_policy(draw, greedy):
     return commanded_policy(
-        logits=lambda params, observation, command: networks.logits(
-            params[0], observation, commands.seen(params[1], command)),
+        logits=logits,
         draw=draw,
         follow=follower(config),
         num_commands=1, num_actions=spec.num_actions, greedy=greedy,
@@ -201,8 +205,8 @@ def make_agent(config: RCPConfig, spec: EnvSpec,
       expected=expected,
       given=given,
       command_names=('advantage',) if advantage else ('return',),
-      reports=('discounted_return',),
-      hear=hear,
+      reports=() if advantage else ('discounted_return',),
+      hear=None if advantage else hear,
       discount=config.discount)
 
 

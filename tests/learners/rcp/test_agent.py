@@ -36,6 +36,13 @@ def test_the_rules_of_agents(alg, preset):
       num_actions=4)
 
 
+def test_episodes_are_only_heard_of_where_commands_follow_from_them():
+  agent = make('rcp_a')
+  assert agent.hear is None and agent.reports == ()
+  assert agent.init(jax.random.key(0)).latest == ()
+  assert make('rcp_r').reports == ('discounted_return',)
+
+
 @pytest.mark.parametrize('separate', [False, True])
 def test_the_value_network_learns_at_its_interval_only(separate):
   agent = make('rcp_a', value_interval=4, separate_value_optimizer=separate)
