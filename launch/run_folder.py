@@ -218,7 +218,7 @@ def prepare(experiment: Experiment, serial: bool = False) -> str:
   run_dir = experiment_lib.run_dir(experiment)
   check(experiment, serial)
   try:
-    if checkpoint.latest_meta(checkpoint_dir(run_dir)) is None:
+    if not has_checkpoint(run_dir):
       # Saved by a run whose learner was not: its episodes are not counted.
       shutil.rmtree(replay_dir(run_dir), ignore_errors=True)
     for path in glob.glob(os.path.join(glob.escape(replay_dir(run_dir)), '*')):
@@ -256,6 +256,11 @@ def load(run_dir: str) -> Experiment:
   except (OSError, ValueError) as e:
     raise ConfigError([f'{path} cannot be read ({e}); put back a copy of it, '
                        'or move the folder away to start anew']) from e
+
+
+def has_checkpoint(run_dir: str) -> bool:
+  """Whether the run in the folder, if any, has something to resume."""
+  return checkpoint.latest_meta(checkpoint_dir(run_dir)) is not None
 
 
 def saved_counter(run_dir: str) -> Optional[Dict[str, Any]]:
@@ -354,7 +359,7 @@ def _check_same(run_dir: str, experiment: Experiment) -> None:
 
 def _check_replay(run_dir: str, serial: bool) -> None:
   """Refuses to resume a learner without the replay it was saved with."""
-  if checkpoint.latest_meta(checkpoint_dir(run_dir)) is None:
+  if not has_checkpoint(run_dir):
     return
   saved = {
       True: os.path.exists(memory_replay_path(run_dir)),

@@ -32,7 +32,9 @@ class Algorithm:
       Representations`, for figures; None where goals have no representation.
     environment_problems: `(config, env_spec, safety_mask) -> sentences`, what
       the settings need that the environment has not.
-    on_start: `(config, state)`, called with the state a new run starts from.
+    on_start: `(config, state) -> state`, what a new run makes of the agent's
+      first state.
+    once_started: `config -> config`, without what only a new run needs.
   """
   config_class: Type[Any]
   configure: Callable[..., Any]
@@ -41,7 +43,8 @@ class Algorithm:
   presets: Mapping[str, Mapping[str, Any]]
   representations: Optional[Callable[..., Representations]] = None
   environment_problems: Callable[..., List[str]] = lambda *args: []
-  on_start: Callable[[Any, State], None] = lambda config, state: None
+  on_start: Callable[[Any, State], State] = lambda config, state: state
+  once_started: Callable[[Any], Any] = lambda config: config
 
 
 CONTRASTIVE = Algorithm(
@@ -52,7 +55,8 @@ CONTRASTIVE = Algorithm(
     presets=contrastive_config.PRESETS,
     representations=contrastive_analysis.representations,
     environment_problems=contrastive_requirements.problems,
-    on_start=contrastive_agent.save_init_weight)
+    on_start=contrastive_agent.on_start,
+    once_started=contrastive_config.once_started)
 
 UDRL = Algorithm(
     config_class=udrl_config.UDRLConfig,
