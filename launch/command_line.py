@@ -3,13 +3,14 @@
 import dataclasses
 import datetime
 import difflib
+import os
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from absl import flags
 
 from envs import registry as env_registry
 from launch import experiment as experiment_lib
-from launch import where
+from launch import run_folder, where
 from launch.errors import ConfigError
 from launch.experiment import Experiment
 from learners import registry as learner_registry
@@ -125,10 +126,32 @@ def experiment_from_flags() -> Experiment:
   values.update(agent=agent, fixed_goal=_parse_goal(found), run_name=name,
                 safety_enforcement=enforcement)
   experiment = Experiment(**values)
-  found += experiment_lib.problems(experiment)
+  found += experiment_lib.problems(_to_check(experiment))
   if found:
     raise ConfigError(found)
   return experiment
+
+
+def restart() -> str:
+  """Returns --restart; a job from the queue goes on with what it began."""
+  if os.environ.get('SLURM_RESTART_COUNT', '0') != '0':
+    return 'resume'
+  return FLAGS.restart
+
+
+def _to_check(experiment: Experiment) -> Experiment:
+  """Returns the experiment, less what its run had from the start if it resumes.
+
+  Files that it started from may be gone by now.
+  """
+  algorithm = learner_registry.ALGORITHMS.get(experiment.alg)
+  if algorithm is None:
+    return experiment
+  agent = algorithm.once_started(experiment.agent)
+  if (agent == experiment.agent or restart() != 'resume'
+      or not run_folder.has_checkpoint(experiment_lib.run_dir(experiment))):
+    return experiment
+  return dataclasses.replace(experiment, agent=agent)
 
 
 def unexpected(arguments: Sequence[str]) -> List[str]:

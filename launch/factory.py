@@ -297,7 +297,8 @@ def make_learner(experiment: Experiment, counts: Any,
                  set_priorities: Optional[SetPriorities] = None) -> Learner:
   """Builds the learner, from the newest checkpoint if there is one."""
   run_dir = experiment_lib.run_dir(experiment)
-  learner = Learner(
+  algorithm = learner_registry.ALGORITHMS[experiment.alg]
+  return Learner(
       agent=make_agent(experiment),
       config=LearnerConfig(
           checkpoint_dir=run_folder.checkpoint_dir(run_dir),
@@ -307,11 +308,8 @@ def make_learner(experiment: Experiment, counts: Any,
       key=jax.random.key(role_seed(experiment, 'learner')),
       counts=counts,
       save_replay=save_replay,
-      set_priorities=set_priorities)
-  if learner.restored_meta is None:
-    algorithm = learner_registry.ALGORITHMS[experiment.alg]
-    algorithm.on_start(experiment.agent, learner.state)
-  return learner
+      set_priorities=set_priorities,
+      on_start=functools.partial(algorithm.on_start, experiment.agent))
 
 
 def counter_arguments(experiment: Experiment) -> Dict[str, Any]:

@@ -174,7 +174,7 @@ def check_settings(argv: List[str]) -> Experiment:
     found += alternating.problems(experiment, factory.make_agent(experiment))
   if found:
     raise ConfigError(found)
-  if _restart() == 'resume':
+  if command_line.restart() == 'resume':
     # Before anything is written, and again once the folder is locked.
     run_folder.check(experiment, where.one_thread())
   return experiment
@@ -186,20 +186,13 @@ def take_folders(experiment: Experiment) -> Tuple[int, ...]:
   Raises:
     ConfigError: if another run is in them, or they cannot be written.
   """
-  restart = _restart()
+  restart = command_line.restart()
   if restart == 'resume' and run_folder.is_complete(experiment):
     return ()
   locks = run_folder.lock(experiment)
   locks = run_folder.set_aside(experiment, restart, locks)
   run_folder.prepare(experiment, where.one_thread())
   return locks
-
-
-def _restart() -> str:
-  """Returns --restart; a job from the queue goes on with what it began."""
-  if os.environ.get('SLURM_RESTART_COUNT', '0') != '0':
-    return 'resume'
-  return flags.FLAGS.restart
 
 
 def submit(experiment: Experiment) -> str:

@@ -266,6 +266,11 @@ def load(run_dir: str) -> Experiment:
                        'or move the folder away to start anew']) from e
 
 
+def has_checkpoint(run_dir: str) -> bool:
+  """Whether the run in the folder, if any, has something to resume."""
+  return checkpoint.latest_meta(checkpoint_dir(run_dir)) is not None
+
+
 def saved_counter(run_dir: str) -> Optional[Dict[str, Any]]:
   """Returns the counter's part of the newest checkpoint, if there is one."""
   meta = checkpoint.latest_meta(checkpoint_dir(run_dir))

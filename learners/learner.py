@@ -87,7 +87,8 @@ class Learner:
 
   def __init__(self, agent: Agent, config: LearnerConfig, key: jax.Array,
                counts: Counts, save_replay: Callable[[], Any],
-               set_priorities: Optional[SetPriorities] = None):
+               set_priorities: Optional[SetPriorities] = None,
+               on_start: Callable[[Any], Any] = lambda state: state):
     """Starts from the newest checkpoint, or anew.
 
     Args:
@@ -98,6 +99,7 @@ class Learner:
       save_replay: called with each checkpoint; what it returns, JSON data, is
         kept in it.
       set_priorities: takes the agent's new priorities, one call late.
+      on_start: `state -> state`, called where there is no checkpoint.
     """
     self._agent = agent
     self._config = config
@@ -111,7 +113,8 @@ class Learner:
     self.restored_meta = restored.meta if restored else None
     self._updates = int(restored.meta['step']) if restored else 0
     self._heard = int(restored.meta.get('heard', 0)) if restored else 0
-    self._state = jax.device_put(restored.state if restored else state)
+    self._state = jax.device_put(
+        restored.state if restored else on_start(state))
     self._pending: Optional[Dict[str, jax.Array]] = None
     # By table, the keys and new priorities of what the last call drew.
     self._pending_priorities: Dict[str, Tuple[Any, Any]] = {}

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, Callable, Dict, List, Mapping, Optional, Type
 
+from learners import commanded
 from learners.agent import Agent, Representations, State
 from learners.contrastive import agent as contrastive_agent
 from learners.contrastive import analysis as contrastive_analysis
@@ -12,10 +13,8 @@ from learners.dceo import agent as dceo_agent
 from learners.dceo import config as dceo_config
 from learners.rcp import agent as rcp_agent
 from learners.rcp import config as rcp_config
-from learners.rcp import requirements as rcp_requirements
 from learners.udrl import agent as udrl_agent
 from learners.udrl import config as udrl_config
-from learners.udrl import requirements as udrl_requirements
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +32,9 @@ class Algorithm:
       Representations`, for figures; None where goals have no representation.
     environment_problems: `(config, env_spec, safety_mask) -> sentences`, what
       the settings need that the environment has not.
-    on_start: `(config, state)`, called with the state a new run starts from.
+    on_start: `(config, state) -> state`, what a new run makes of the agent's
+      first state.
+    once_started: `config -> config`, without what only a new run needs.
   """
   config_class: Type[Any]
   configure: Callable[..., Any]
@@ -42,7 +43,8 @@ class Algorithm:
   presets: Mapping[str, Mapping[str, Any]]
   representations: Optional[Callable[..., Representations]] = None
   environment_problems: Callable[..., List[str]] = lambda *args: []
-  on_start: Callable[[Any, State], None] = lambda config, state: None
+  on_start: Callable[[Any, State], State] = lambda config, state: state
+  once_started: Callable[[Any], Any] = lambda config: config
 
 
 CONTRASTIVE = Algorithm(
@@ -53,7 +55,8 @@ CONTRASTIVE = Algorithm(
     presets=contrastive_config.PRESETS,
     representations=contrastive_analysis.representations,
     environment_problems=contrastive_requirements.problems,
-    on_start=contrastive_agent.save_init_weight)
+    on_start=contrastive_agent.on_start,
+    once_started=contrastive_config.once_started)
 
 UDRL = Algorithm(
     config_class=udrl_config.UDRLConfig,
@@ -61,7 +64,7 @@ UDRL = Algorithm(
     problems=udrl_config.problems,
     make_agent=udrl_agent.make_agent,
     presets=udrl_config.PRESETS,
-    environment_problems=udrl_requirements.problems)
+    environment_problems=commanded.problems)
 
 RCP = Algorithm(
     config_class=rcp_config.RCPConfig,
@@ -69,7 +72,7 @@ RCP = Algorithm(
     problems=rcp_config.problems,
     make_agent=rcp_agent.make_agent,
     presets=rcp_config.PRESETS,
-    environment_problems=rcp_requirements.problems)
+    environment_problems=commanded.problems)
 
 DCEO = Algorithm(
     config_class=dceo_config.DCEOConfig,

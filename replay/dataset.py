@@ -2,11 +2,11 @@
 
 import queue
 import threading
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Iterator, Mapping, Optional
 
 import jax
 
-from learners.agent import Batch, HELD_OUT, ReplaySpec
+from learners.agent import Batch, Column, HELD_OUT, ReplaySpec
 from replay import tables
 
 # Batches held ready for the learner.
@@ -15,26 +15,47 @@ PREFETCH = 2
 
 def reverb_batches(server_address: str, replay: ReplaySpec) -> Iterator[Batch]:
   """Yields batches of whole episodes from a Reverb server, as NumPy arrays."""
-  import reverb
   import tensorflow as tf
 
-  dtypes, shapes = tables.dtypes_and_shapes(replay)
-
-  def batches_of(table: str, num: int) -> Any:
-    return reverb.TrajectoryDataset(
-        server_address=server_address,
-        table=table,
-        dtypes=dtypes,
-        shapes=shapes,
-        max_in_flight_samples_per_worker=num,
-        num_workers_per_iterator=1,
-    ).map(lambda sample: sample.data).batch(num, drop_remainder=True)
-
-  dataset = batches_of(tables.TABLE, replay.episodes_per_batch)
+  dataset = table_batches(server_address, tables.TABLE, replay.columns,
+                          replay.episodes_per_batch)
   if replay.held_out_every:
-    held_out = batches_of(tables.HELD_OUT_TABLE, replay.held_out_per_batch)
+    held_out = table_batches(server_address, tables.HELD_OUT_TABLE,
+                             replay.columns, replay.held_out_per_batch)
     dataset = tf.data.Dataset.zip((dataset, held_out)).map(
         lambda items, held_out: {**items, HELD_OUT: held_out})
+  return numpy_iterator(dataset)
+
+
+def table_batches(
+    server_address: str, table: str, columns: Mapping[str, Column], num: int,
+    fields: Callable[[Any], Any] = lambda sample: sample.data) -> Any:
+  """Returns a `tf.data.Dataset` of batches from one table.
+
+  Args:
+    server_address: of Reverb.
+    table: its name.
+    columns: layout of one item.
+    num: items in a batch, and asked for ahead.
+    fields: `sample -> tensors`, what of a Reverb sample goes into the batch.
+  """
+  import reverb
+
+  layout = tables.signature(columns)
+  return reverb.TrajectoryDataset(
+      server_address=server_address,
+      table=table,
+      dtypes={name: spec.dtype for name, spec in layout.items()},
+      shapes={name: spec.shape for name, spec in layout.items()},
+      max_in_flight_samples_per_worker=num,
+      num_workers_per_iterator=1,
+  ).map(fields).batch(num, drop_remainder=True)
+
+
+def numpy_iterator(dataset: Any) -> Iterator[Any]:
+  """Yields what is in a `tf.data.Dataset` as NumPy arrays, in one thread."""
+  import tensorflow as tf
+
   options = tf.data.Options()
   # The cores belong to the update.
   options.threading.private_threadpool_size = 1

@@ -157,20 +157,30 @@ class ReverbWriter:
           priority=(float(episodes[self._priority][i]) if self._priority
                     else 1.0),
           trajectory={n: self._writer.history[n][-1] for n in self._columns})
-      if (i + 1) % MAX_UNCONFIRMED == 0 and not self._flush():
+      if (i + 1) % MAX_UNCONFIRMED == 0 and not flush(
+          self._writer, self._should_stop):
         return False
-    return self._flush()
+    return flush(self._writer, self._should_stop)
 
-  def _flush(self) -> bool:
-    """Waits until all is confirmed; False if the program stops first."""
-    import reverb
-    while True:
-      try:
-        self._writer.flush(timeout_ms=FLUSH_TIMEOUT_MS)
-        return True
-      except reverb.errors.DeadlineExceededError:
-        if self._should_stop():
-          return False
+
+def flush(writer: Any, should_stop: Callable[[], bool],
+          max_unconfirmed: int = 0) -> bool:
+  """Waits until the server has confirmed items; False if the program stops.
+
+  Args:
+    writer: a Reverb writer.
+    should_stop: polled while the server does not confirm.
+    max_unconfirmed: items that need not be confirmed yet.
+  """
+  import reverb
+  while True:
+    try:
+      writer.flush(block_until_num_items=max_unconfirmed,
+                   timeout_ms=FLUSH_TIMEOUT_MS)
+      return True
+    except reverb.errors.DeadlineExceededError:
+      if should_stop():
+        return False
 
 
 class EpisodeRecorder:

@@ -2,20 +2,15 @@
 
 import queue
 import threading
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Sequence
 
 from absl import logging
 import numpy as np
 
-from learners.agent import Column
 from learners.stream_spec import StreamSpec, WindowItems
-from replay import streams
+from replay import dataset, episodes, streams, tables
 from replay.streams import Item, Row
 
-# How long one flush may block before the writer looks at the stop signal.
-FLUSH_TIMEOUT_MS = 500
-# Items of a stream sent before the server must have confirmed them.
-MAX_UNCONFIRMED = 20
 # Batches whose priorities may wait to be sent.
 MAX_WAITING = 16
 
@@ -27,11 +22,6 @@ def make_tables(spec: StreamSpec) -> List[Any]:
   whichever items an update draws, so the limiters ask for one item each.
   """
   import reverb
-  import tensorflow as tf
-
-  def signature(columns: Mapping[str, Column]) -> Dict[str, Any]:
-    return {name: tf.TensorSpec(column.shape, tf.dtypes.as_dtype(column.dtype))
-            for name, column in columns.items()}
 
   return [
       reverb.Table(
@@ -42,7 +32,7 @@ def make_tables(spec: StreamSpec) -> List[Any]:
           remover=reverb.selectors.Fifo(),
           max_size=spec.max_items,
           rate_limiter=reverb.rate_limiters.MinSize(1),
-          signature=signature(streams.item_columns(spec, name)))
+          signature=tables.signature(streams.item_columns(spec, name)))
       for name, table in spec.tables.items()]
 
 
@@ -79,7 +69,8 @@ class ReverbStreams:
           item.table, priority=priority,
           trajectory={name: history[column][rows]
                       for name, (column, rows) in item.columns.items()})
-    return self._flush(writer)
+    return episodes.flush(
+        writer, self._should_stop, episodes.MAX_UNCONFIRMED)
 
   def _connect(self) -> Any:
     reach = streams.longest_item(self._spec)
@@ -89,18 +80,6 @@ class ReverbStreams:
       writer.configure((name,), num_keep_alive_refs=reach,
                        max_chunk_length=_chunk_length(self._spec))
     return writer
-
-  def _flush(self, writer: Any) -> bool:
-    """Bounds what is unconfirmed; False if the program stops first."""
-    import reverb
-    while True:
-      try:
-        writer.flush(block_until_num_items=MAX_UNCONFIRMED,
-                     timeout_ms=FLUSH_TIMEOUT_MS)
-        return True
-      except reverb.errors.DeadlineExceededError:
-        if self._should_stop():
-          return False
 
 
 def _chunk_length(spec: StreamSpec) -> int:
@@ -112,19 +91,10 @@ def _chunk_length(spec: StreamSpec) -> int:
 def stream_batches(server_address: str,
                    spec: StreamSpec) -> Iterator[Dict[str, Any]]:
   """Yields batches of an update, by table, as NumPy arrays."""
-  import reverb
   import tensorflow as tf
 
   def batches_of(name: str) -> Any:
-    columns = streams.item_columns(spec, name)
     table = spec.tables[name]
-    dataset = reverb.TrajectoryDataset(
-        server_address=server_address,
-        table=name,
-        dtypes={n: tf.dtypes.as_dtype(c.dtype) for n, c in columns.items()},
-        shapes={n: tf.TensorShape(c.shape) for n, c in columns.items()},
-        max_in_flight_samples_per_worker=table.items_per_batch,
-        num_workers_per_iterator=1)
 
     def fields(sample):
       data = dict(sample.data)
@@ -133,16 +103,12 @@ def stream_batches(server_address: str,
         data['key'] = tf.bitcast(sample.info.key, tf.uint32)
       return data
 
-    return dataset.map(fields).batch(
-        table.items_per_batch, drop_remainder=True)
+    return dataset.table_batches(
+        server_address, name, streams.item_columns(spec, name),
+        table.items_per_batch, fields)
 
-  dataset = tf.data.Dataset.zip({name: batches_of(name)
-                                 for name in spec.tables})
-  options = tf.data.Options()
-  # The cores belong to the update.
-  options.threading.private_threadpool_size = 1
-  options.threading.max_intra_op_parallelism = 1
-  return dataset.with_options(options).as_numpy_iterator()
+  return dataset.numpy_iterator(tf.data.Dataset.zip(
+      {name: batches_of(name) for name in spec.tables}))
 
 
 class PrioritySender:

@@ -1,9 +1,9 @@
 """Reverb tables and their rate limiters."""
 
 import dataclasses
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional
 
-from learners.agent import EpisodePacing, ReplaySpec
+from learners.agent import Column, EpisodePacing, ReplaySpec
 
 TABLE = 'episodes'
 # Episodes that nothing is learned from.
@@ -96,11 +96,8 @@ def make_tables(replay: ReplaySpec, limits: TableLimits) -> List[Any]:
   """Builds the Reverb tables; runs inside the replay node."""
   # Reverb brings TensorFlow along, so only the nodes that need it import it.
   import reverb
-  import tensorflow as tf
 
-  signature = {
-      name: tf.TensorSpec(column.shape, tf.dtypes.as_dtype(column.dtype))
-      for name, column in replay.columns.items()}
+  layout = signature(replay.columns)
   removers = {'oldest': reverb.selectors.Fifo,
               'lowest_priority': reverb.selectors.MinHeap}
   if limits.samples_per_insert is None:
@@ -122,7 +119,7 @@ def make_tables(replay: ReplaySpec, limits: TableLimits) -> List[Any]:
           remover=removers[replay.remover](),
           max_size=limits.max_items,
           rate_limiter=limiter,
-          signature=signature)
+          signature=layout)
   ]
   if limits.max_held_out:
     made.append(reverb.Table(
@@ -131,14 +128,12 @@ def make_tables(replay: ReplaySpec, limits: TableLimits) -> List[Any]:
         remover=reverb.selectors.Fifo(),
         max_size=limits.max_held_out,
         rate_limiter=reverb.rate_limiters.MinSize(1),
-        signature=signature))
+        signature=layout))
   return made
 
 
-def dtypes_and_shapes(
-    replay: ReplaySpec) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-  """Returns TensorFlow dtypes and shapes of an item."""
+def signature(columns: Mapping[str, Column]) -> Dict[str, Any]:
+  """Returns the `tf.TensorSpec` of each array of an item."""
   import tensorflow as tf
-  dtypes = {n: tf.dtypes.as_dtype(c.dtype) for n, c in replay.columns.items()}
-  shapes = {n: tf.TensorShape(c.shape) for n, c in replay.columns.items()}
-  return dtypes, shapes
+  return {name: tf.TensorSpec(column.shape, tf.dtypes.as_dtype(column.dtype))
+          for name, column in columns.items()}

@@ -112,8 +112,6 @@ def make_agent(config: ContrastiveConfig, spec: EnvSpec,
   def init(key):
     key_networks, key_state = jax.random.split(key)
     policy_params, critic_params = networks.init(key_networks)
-    if config.init_weight is not None:
-      critic_params = weights.load(config.init_weight, critic_params)
     log_alpha = jnp.zeros(())
     return TrainingState(
         **unlearned(policy_params, critic_params),
@@ -271,10 +269,17 @@ def evaluated_policy(config: ContrastiveConfig, state: TrainingState) -> Any:
           else state.policy_params)
 
 
-def save_init_weight(config: ContrastiveConfig, state: TrainingState) -> None:
-  """Writes the critic a run starts with, if the settings ask for it."""
+def on_start(config: ContrastiveConfig, state: TrainingState) -> TrainingState:
+  """Reads the critic a run starts with, and writes it, if settings say so."""
+  if config.init_weight is not None:
+    critic = weights.load(config.init_weight, state.critic_params)
+    state = state._replace(critic_params=critic)
+    if config_lib.uses_td(config):
+      # A copy, so that both can be donated to the update.
+      state = state._replace(target_params=jax.tree.map(jnp.copy, critic))
   if config.save_init_weight is not None:
     weights.save(config.save_init_weight, state.critic_params)
+  return state
 
 
 def replay_spec(config: ContrastiveConfig, spec: EnvSpec) -> ReplaySpec:

@@ -153,6 +153,11 @@ def environment_steps_per_update(config: ContrastiveConfig) -> float:
   return config.batch_size / config.samples_per_insert
 
 
+def once_started(config: ContrastiveConfig) -> ContrastiveConfig:
+  """Returns the settings less the files that only a new run opens."""
+  return dataclasses.replace(config, init_weight=None, save_init_weight=None)
+
+
 def problems(config: ContrastiveConfig) -> List[str]:
   """Lists what is wrong with the settings; empty when nothing is."""
   found: List[str] = []

@@ -6,25 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from actors import policy as policy_lib
-from actors.commands import commanded_policy, GRID
+from actors.commands import commanded_policy
 from envs.spec import EnvSpec
-from learners.agent import (
-  Agent,
-  Batch,
-  EpisodePacing,
-  HELD_OUT,
-  Metrics,
-  ReplaySpec,
-)
+from learners import commanded
+from learners.agent import Agent, Batch, HELD_OUT, Metrics
 from learners.rcp import commands, losses, sampling
 from learners.rcp import networks as networks_lib
 from learners.rcp.config import RCPConfig, uses_advantage
-from replay import hindsight
 from safety.masking import SafetyMask
-
-# Held-out episodes in a batch.
-NUM_HELD_OUT = 8
 
 
 class Params(NamedTuple):
@@ -39,13 +28,14 @@ class TrainingState(NamedTuple):
   Attributes:
     params: of policy and value network.
     opt: state of the optimizer, or of both.
-    latest: newest returns, which commanded returns follow from.
+    latest: newest returns, which commanded returns follow from; () for
+      advantages.
     running: figures of the batches, which the rest follows from.
     key: source of all randomness in learning.
   """
   params: Params
   opt: Any
-  latest: commands.Latest
+  latest: Any
   running: commands.Running
   key: jax.Array
 
@@ -81,7 +71,7 @@ def make_agent(config: RCPConfig, spec: EnvSpec,
         networks.init_value(key_value) if advantage else ())
     return TrainingState(
         params, optimizer.init(params),
-        commands.empty_latest(config.latest_episodes),
+        () if advantage else commands.empty_latest(config.latest_episodes),
         commands.empty_running(), key_state)
 
   def hear(state, reports, valid):
@@ -94,12 +84,10 @@ def make_agent(config: RCPConfig, spec: EnvSpec,
     return commands.return_statistics(state.latest, state.running, config)
 
   def policy_loss(policy_params, rows, achieved, running):
-    stats = commands.Statistics(
-        jnp.zeros(()), jnp.zeros(()), jnp.ones((), bool),
-        *commands.normalizer(running, config))
-    command = commands.seen(stats, achieved)[:, jnp.newaxis]
+    command = commands.seen(achieved, *commands.normalizer(running, config))
     loss = optax.softmax_cross_entropy_with_integer_labels(
-        networks.logits(policy_params, rows.state, command), rows.action)
+        networks.logits(policy_params, rows.state, command[:, jnp.newaxis]),
+        rows.action)
     if not config.expo_weighting:
       return jnp.mean(loss)
     weights = losses.exponential_weights(
@@ -187,37 +175,38 @@ def make_agent(config: RCPConfig, spec: EnvSpec,
     _, stats = params
     return jnp.broadcast_to(stats.mean, (num, 1)), stats.known
 
-  def commanded(lowest, highest, horizon, greedy):
+  def given(lowest, highest, horizon):
     # There is no horizon to command.
     del horizon
-    return make_policy(lambda key, params, num: (
-        jnp.linspace(lowest, highest, num)[:, jnp.newaxis], True), greedy)
+    return lambda key, params, num: (
+        jnp.linspace(lowest, highest, num)[:, jnp.newaxis], True)
 
-  def make_policy(draw, greedy=False):
+  def logits(params, observation, command):
+    policy_params, stats = params
+    return networks.logits(
+        policy_params, observation,
+        commands.seen(command, stats.offset, stats.scale))
+
+  def make_policy(draw, greedy):
     return commanded_policy(
-        logits=lambda params, observation, command: networks.logits(
-            params[0], observation, commands.seen(params[1], command)),
+        logits=logits,
         draw=draw,
         follow=follower(config),
         num_commands=1, num_actions=spec.num_actions, greedy=greedy,
         every_step=advantage and config.redraw_command)
 
-  return Agent(
+  return commanded.make_agent(
+      config, spec,
       init=init,
       update=update,
       variables=lambda state: (state.params.policy, statistics(state)),
-      policy=make_policy(drawn),
-      eval_policy=make_policy(expected),
-      eval_policies={'greedy': make_policy(expected, greedy=True),
-                     'reference': make_policy(drawn, greedy=True),
-                     GRID: commanded(*config.command_grid, None, False)},
-      warmup_policy=policy_lib.uniform_discrete_policy(spec.num_actions),
-      replay=replay_spec(config, spec),
-      updates_per_call=config.num_sgd_steps_per_step,
-      reports=('discounted_return',),
-      hear=hear,
+      make_policy=make_policy,
+      drawn=drawn,
+      expected=expected,
+      given=given,
       command_names=('advantage',) if advantage else ('return',),
-      commanded=commanded,
+      reports=() if advantage else ('discounted_return',),
+      hear=None if advantage else hear,
       discount=config.discount)
 
 
@@ -227,15 +216,3 @@ def follower(config: RCPConfig) -> Any:
     return lambda command, reward: command
   return lambda command, reward: (
       command - reward[:, jnp.newaxis]) / config.discount
-
-
-def replay_spec(config: RCPConfig, spec: EnvSpec) -> ReplaySpec:
-  """Returns what the agent needs of replay: the newest episodes."""
-  return ReplaySpec(
-      columns=hindsight.columns(spec),
-      episodes_per_batch=config.episodes_per_call,
-      pacing=EpisodePacing(
-          config.warmup_episodes, config.updates_per_episode),
-      max_items=config.max_replay_episodes,
-      held_out_every=config.held_out_every,
-      held_out_per_batch=NUM_HELD_OUT)

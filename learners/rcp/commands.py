@@ -176,6 +176,7 @@ def normalizer(running: Running,
           jnp.where(use, 1.0 / (jnp.sqrt(variance) + EPSILON), 1.0))
 
 
-def seen(stats: Statistics, command: jax.Array) -> jax.Array:
-  """Returns commands as the network sees them."""
-  return (command - stats.offset) * stats.scale
+def seen(command: jax.Array, offset: jax.Array,
+         scale: jax.Array) -> jax.Array:
+  """Returns commands as the network sees them, by what `normalizer` returns."""
+  return (command - offset) * scale

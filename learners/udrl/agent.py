@@ -6,26 +6,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from actors import policy as policy_lib
-from actors.commands import GRID
 from envs.spec import EnvSpec
-from learners.agent import (
-  Agent,
-  Batch,
-  EpisodePacing,
-  HELD_OUT,
-  Metrics,
-  ReplaySpec,
-)
+from learners import commanded
+from learners.agent import Agent, Batch, HELD_OUT, Metrics
 from learners.udrl import commands, losses, policies
 from learners.udrl import networks as networks_lib
 from learners.udrl.config import UDRLConfig
 from learners.udrl.networks import Networks
 from replay import hindsight
 from safety.masking import SafetyMask
-
-# Held-out episodes in a batch.
-NUM_HELD_OUT = 8
 
 
 class TrainingState(NamedTuple):
@@ -101,34 +90,21 @@ def make_agent(config: UDRLConfig, spec: EnvSpec,
                **record_metrics(config, state.record)}
     return TrainingState(params, opt, state.record, key), metrics
 
-  def make_policy(draw, greedy=False):
-    return policies.make_policy(
-        networks, config, spec.num_actions, draw, greedy)
-
-  def commanded(lowest, highest, horizon, greedy):
-    return make_policy(
-        policies.given_command(lowest, highest, horizon), greedy)
-
-  expected = policies.expected_command(config)
-  return Agent(
+  return commanded.make_agent(
+      config, spec,
       init=init,
       update=update,
       variables=lambda state: (state.params, commands.statistics(
           state.record, config.last_few, config.max_replay_steps)),
-      policy=make_policy(policies.sampled_command(config)),
-      eval_policy=make_policy(expected),
-      eval_policies={
-          'greedy': make_policy(expected, greedy=True),
-          'reference': make_policy(
-              policies.sampled_command(config), greedy=True),
-          GRID: commanded(*config.command_grid, None, False)},
-      warmup_policy=policy_lib.uniform_discrete_policy(spec.num_actions),
-      replay=replay_spec(config, spec),
-      updates_per_call=config.num_sgd_steps_per_step,
+      make_policy=lambda draw, greedy: policies.make_policy(
+          networks, config, spec.num_actions, draw, greedy),
+      drawn=policies.sampled_command(config),
+      expected=policies.expected_command(config),
+      given=policies.given_command,
+      command_names=('return', 'horizon'),
       reports=('episode_return', 'episode_length', HELD_OUT),
       hear=hear,
-      command_names=('return', 'horizon'),
-      commanded=commanded)
+      priority='episode_return')
 
 
 class Rows(NamedTuple):
@@ -189,17 +165,3 @@ def record_metrics(config: UDRLConfig, record: commands.Record) -> Metrics:
       'record_median': values[num // 2],
       'record_least': values[jnp.maximum(num - 1, 0)],
   }
-
-
-def replay_spec(config: UDRLConfig, spec: EnvSpec) -> ReplaySpec:
-  """Returns what the agent needs of replay: the best episodes."""
-  return ReplaySpec(
-      columns=hindsight.columns(spec),
-      episodes_per_batch=config.episodes_per_call,
-      pacing=EpisodePacing(
-          config.warmup_episodes, config.updates_per_episode),
-      max_items=config.max_replay_episodes,
-      remover='lowest_priority',
-      priority='episode_return',
-      held_out_every=config.held_out_every,
-      held_out_per_batch=NUM_HELD_OUT)

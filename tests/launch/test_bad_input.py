@@ -8,12 +8,15 @@ import sys
 
 from absl import flags
 from absl.testing import flagsaver
+import jax
 import numpy as np
 import pytest
 
 from launch import experiment as experiment_lib
-from launch import lp_run, network, run_folder
+from launch import factory, lp_run, network, run_folder
+from launch.errors import ConfigError
 from learners import checkpoint
+from learners.contrastive import weights
 from tests.launch.test_command_line import BAD
 
 FLAGS = flags.FLAGS
@@ -279,6 +282,26 @@ def test_what_is_refused_here_would_otherwise_run(nowhere, monkeypatch):
   assert leaving.value.code == 3
   assert experiment_lib.run_dir(started[0][0]) == RUN
   HELD.extend(started[0][1])
+
+
+def test_a_run_that_goes_on_needs_no_file_it_started_from(nowhere, monkeypatch):
+  small = ('--hidden_layer_sizes=4', '--repr_dim=3')
+  agent = factory.make_agent(an_experiment(*small))
+  weights.save('critic.npz', agent.init(jax.random.key(0)).critic_params)
+  given = (*small, '--init_weight=critic.npz')
+  a_run(steps=None, arguments=given)
+  os.rename('critic.npz', 'gone.npz')
+  with pytest.raises(ConfigError, match='init_weight'):
+    an_experiment(*given)
+  os.rename('gone.npz', 'critic.npz')
+  a_run(arguments=given)
+  os.remove('critic.npz')
+  assert an_experiment(*given).agent.init_weight == 'critic.npz'
+  run_folder.check(an_experiment(*given))
+  with pytest.raises(ConfigError, match='init_weight'):
+    an_experiment(*given, '--restart=overwrite')
+  monkeypatch.setenv('SLURM_RESTART_COUNT', '1')
+  an_experiment(*given, '--restart=overwrite')
 
 
 def test_a_job_from_the_queue_does_not_start_anew_again(nowhere, monkeypatch):

@@ -1,7 +1,5 @@
 """Table sizes and rate limits: by hand, and as a real server keeps them."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import reverb
@@ -105,14 +103,11 @@ class Writer:
     self._writer.flush(timeout_ms=5000)
 
 
-def lengths_sampled(client, num, timeout_ms=200, columns=COLUMNS):
+def lengths_sampled(client, num):
   """Returns up to `num` sampled values; the server may stop before that."""
-  dtypes, shapes = tables.dtypes_and_shapes(
-      dataclasses.replace(replay_spec(), columns=columns))
-  dataset = reverb.TrajectoryDataset(
-      client.server_address, TABLE, dtypes=dtypes, shapes=shapes,
-      max_in_flight_samples_per_worker=1, num_workers_per_iterator=1,
-      rate_limiter_timeout_ms=timeout_ms)
+  dataset = reverb.TrajectoryDataset.from_table_signature(
+      client.server_address, TABLE, max_in_flight_samples_per_worker=1,
+      num_workers_per_iterator=1, rate_limiter_timeout_ms=200)
   return [int(sample.data['length'])
           for sample in dataset.take(num).as_numpy_iterator()]
 
@@ -244,7 +239,7 @@ def test_the_best_episodes_stay_in_a_server_as_in_memory(serve, max_items):
   assert held == set(best)
   assert set(memory.sample(500)['length'].tolist()) == set(best)
   assert client.server_info(timeout=10)[TABLE].current_size == len(best)
-  assert set(lengths_sampled(client, 500, columns=RETURN_COLUMNS)) == set(best)
+  assert set(lengths_sampled(client, 500)) == set(best)
 
 
 def test_held_out_episodes_are_kept_apart_and_come_with_each_batch(serve):

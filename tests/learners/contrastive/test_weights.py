@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from launch import factory, run_folder
+from launch import eval_agent, factory, report, run_folder
 from launch.experiment import Experiment
 from learners import registry
 from learners.contrastive import weights
@@ -74,29 +74,59 @@ def test_a_run_starts_from_the_file(path):
   weights.save(path, saved)
   for alg in ('contrastive_cpc', 'c_learning'):
     plain, _ = make(alg, twin_q=False)
-    agent, _ = make(alg, twin_q=False, init_weight=path)
-    state = agent.init(jax.random.key(0))
+    agent, config = make(alg, twin_q=False, init_weight=path)
+    state = registry.ALGORITHMS[alg].on_start(
+        config, agent.init(jax.random.key(0)))
     expected = plain.init(jax.random.key(0))._replace(critic_params=saved)
     if alg == 'c_learning':
       expected = expected._replace(target_params=saved)
     contracts.assert_same_values(state, expected, 'another start')
 
 
+def prepared(name, seed=1, **settings):
+  """Returns the experiment of a new run, whose folder is there."""
+  alg = 'c_learning'
+  experiment = Experiment(
+      env='point_Small', alg=alg, seed=seed, preset='cpu', num_steps=100,
+      run_name=name, agent=registry.ALGORITHMS[alg].configure(alg, 'cpu', dict(
+          hidden_layer_sizes=(4,), repr_dim=3, **settings)))
+  run_folder.prepare(experiment)
+  return experiment
+
+
+def make_learner(experiment):
+  return factory.make_learner(
+      experiment, factory.make_counter(experiment), lambda: None)
+
+
 def test_only_a_new_run_writes_the_file(path, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  alg = 'contrastive_cpc'
-  experiment = Experiment(
-      env='point_Small', alg=alg, seed=1, preset='cpu', num_steps=100,
-      run_name='run', agent=registry.ALGORITHMS[alg].configure(alg, 'cpu', dict(
-          hidden_layer_sizes=(4,), repr_dim=3, save_init_weight=path)))
-  run_folder.prepare(experiment)
-  learner = factory.make_learner(
-      experiment, factory.make_counter(experiment), lambda: None)
+  experiment = prepared('run', save_init_weight=path)
+  learner = make_learner(experiment)
   contracts.assert_same_values(
       weights.load(path, learner.state.critic_params),
       learner.state.critic_params, 'not the start')
   learner.save()
   os.remove(path)
-  factory.make_learner(
-      experiment, factory.make_counter(experiment), lambda: None)
+  make_learner(experiment)
   assert not os.path.exists(path)
+
+
+def test_only_a_new_run_needs_the_file(path, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  first = make_learner(prepared('first', save_init_weight=path))
+  experiment = prepared('second', seed=2, init_weight=path)
+  learner = make_learner(experiment)
+  for params in (learner.state.critic_params, learner.state.target_params):
+    contracts.assert_same_values(
+        params, first.state.critic_params, 'another start')
+  learner.save()
+  os.remove(path)
+  contracts.assert_same_values(
+      make_learner(experiment).state, learner.state, 'not what was saved')
+  run = report.load(os.path.join('logs', 'second'))
+  contracts.assert_same_values(
+      report.load_checkpoint(run).state, learner.state, 'not what was saved')
+  assert eval_agent.load(run.path).updates == 0
+  with pytest.raises(ValueError, match='critic.npz cannot be read'):
+    make_learner(prepared('third', init_weight=path))

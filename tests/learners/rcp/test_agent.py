@@ -9,9 +9,9 @@ import pytest
 
 from envs import registry as env_registry
 from envs.spec import EnvSpec
+from learners import commanded
 from learners.rcp import agent as agent_lib
 from learners.rcp import config as config_lib
-from learners.rcp import requirements
 from safety.masking import SafetyMask
 from tests import contracts, fakes
 
@@ -34,6 +34,13 @@ def test_the_rules_of_agents(alg, preset):
   contracts.check_agent(
       agent, fakes.random_episodes(agent.replay, 5, num_actions=4),
       num_actions=4)
+
+
+def test_episodes_are_only_heard_of_where_commands_follow_from_them():
+  agent = make('rcp_a')
+  assert agent.hear is None and agent.reports == ()
+  assert agent.init(jax.random.key(0)).latest == ()
+  assert make('rcp_r').reports == ('discounted_return',)
 
 
 @pytest.mark.parametrize('separate', [False, True])
@@ -120,6 +127,6 @@ def test_what_needs_the_other_variant_is_refused():
       'rcp_a', 'cpu', dict(decrement_command=True))
   problem, = config_lib.problems(config)
   assert 'decrement_command' in problem and 'rcp_r' in problem
-  problem, = requirements.problems(
+  problem, = commanded.problems(
       config, env_registry.spec('point_Small'), SafetyMask())
   assert 'discrete actions' in problem

@@ -75,10 +75,12 @@ def test_running_statistics_follow_the_batches(statistic):
       [weights @ high, weights @ batches.std(axis=1, ddof=1), mean, 1 / std],
       rtol=1e-4)
   np.testing.assert_allclose(
-      commands.seen(stats, jnp.array([mean + 2 * std])), [2.0], rtol=1e-3)
+      commands.seen(jnp.array([mean + 2 * std]), stats.offset, stats.scale),
+      [2.0], rtol=1e-3)
 
 
 def test_without_normalisation_the_network_sees_commands_as_they_are():
   stats = commands.advantage_statistics(
       followed([[1.0, 2.0]] * 3, ADVANTAGE), ADVANTAGE)
-  assert commands.seen(stats, jnp.array([37.0])).tolist() == [37.0]
+  assert commands.seen(
+      jnp.array([37.0]), stats.offset, stats.scale).tolist() == [37.0]

@@ -7,10 +7,11 @@ import pytest
 
 from envs import registry as env_registry
 from envs.spec import EnvSpec
+from learners import commanded
 from learners.agent import HELD_OUT
 from learners.udrl import agent as agent_lib
 from learners.udrl import config as config_lib
-from learners.udrl import policies, requirements
+from learners.udrl import policies
 from safety.masking import SafetyMask
 from tests import contracts, fakes
 from tests.learners.udrl.reference import Buffer, pairs
@@ -154,8 +155,8 @@ def test_commands_can_be_given():
 
 def test_it_needs_discrete_actions():
   config = config_lib.UDRLConfig()
-  problem, = requirements.problems(
+  problem, = commanded.problems(
       config, env_registry.spec('point_Small'), SafetyMask())
   assert 'discrete actions' in problem
-  assert not requirements.problems(
+  assert not commanded.problems(
       config, env_registry.spec('lunarlander'), SafetyMask())
