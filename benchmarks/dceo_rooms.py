@@ -140,6 +140,7 @@ def run_agent(name: str, args: argparse.Namespace) -> List[Outcome]:
               'options_per_step': args.options_per_step, **settings}
   config = config_lib.from_settings(alg, 'cpu', settings, args.env)
   agent = agent_lib.make_agent(config, env_registry.spec(args.env))
+  agent = dataclasses.replace(agent, variables=jax.jit(agent.variables))
   update = jax.jit(agent.update, donate_argnums=0)
   asked = dict(num_steps=args.num_steps, num_envs=args.num_envs,
                config=dataclasses.asdict(config))
