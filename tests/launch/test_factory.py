@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from actors.variables import Link
 from launch import factory
@@ -9,6 +10,8 @@ from launch.experiment import Experiment
 from learners.dceo import config as dceo_config
 from replay.stream_memory import StreamMemory
 from tests.actors.test_variables import FakeCounter, FakeLearner
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
 
 UPDATES = 250
 
@@ -41,9 +44,9 @@ def test_an_actor_that_starts_past_the_warm_up_acts():
 
 def test_epsilons_form_one_ladder_over_all_actors():
   epsilons = []
-  for actor in actors(3, eps_mode='ladder'):
+  for actor in actors(2, eps_mode='ladder'):
     assert actor.step() and actor.step()
     epsilons.append(actor._loop._policy_state.epsilon)
   np.testing.assert_allclose(
-      np.concatenate(epsilons), [0.4**(1 + 7 * i / 5) for i in range(6)],
+      np.concatenate(epsilons), [0.4**(1 + 7 * i / 3) for i in range(4)],
       rtol=1e-5)
