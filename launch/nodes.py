@@ -193,6 +193,7 @@ class LearnerNode:
   def _learn(self, stop: WatchedStop) -> None:
     batches = Prefetcher(lambda: factory.make_batches(
         self._learner.agent, self._replay.server_address))
+    batches.start()
     self._priorities.start()
     counts = patiently(
         self._counter.get_counts, PATIENCE, should_stop=stop.is_set)
@@ -205,8 +206,6 @@ class LearnerNode:
         counts = self._counter.get_counts()
         starved_since = time.monotonic()
         continue
-      # Not sooner: those batches would be of the very first items.
-      batches.start()
       batch = batches.get(timeout=0.5)
       if batch is None:
         if time.monotonic() - starved_since > PATIENCE:

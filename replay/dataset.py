@@ -60,7 +60,8 @@ def numpy_iterator(dataset: Any) -> Iterator[Any]:
   # The cores belong to the update.
   options.threading.private_threadpool_size = 1
   options.threading.max_intra_op_parallelism = 1
-  return dataset.with_options(options).as_numpy_iterator()
+  # It draws from its creation on, which is at the first `next`.
+  yield from dataset.with_options(options).as_numpy_iterator()
 
 
 class Prefetcher:
@@ -79,14 +80,17 @@ class Prefetcher:
     self._make_batches = make_batches
     self._device = device
     self._queue: queue.Queue[Any] = queue.Queue(maxsize=depth)
+    self._wanted = threading.Event()
     self._stopped = threading.Event()
     self._thread = threading.Thread(
         target=self._fill, name='prefetcher', daemon=True)
 
   def start(self) -> None:
-    """Starts fetching, unless it has been started."""
-    if self._thread.ident is None:
-      self._thread.start()
+    """Starts to prepare; what is drawn is drawn after the first `get`.
+
+    The first items there are would be all that there is to draw before.
+    """
+    self._thread.start()
 
   def get(self, timeout: float) -> Optional[Batch]:
     """Returns the next batch, or None if none came within `timeout` seconds.
@@ -94,6 +98,7 @@ class Prefetcher:
     Raises:
       Exception: whatever ended the thread.
     """
+    self._wanted.set()
     try:
       item = self._queue.get(timeout=timeout)
     except queue.Empty:
@@ -105,14 +110,17 @@ class Prefetcher:
   def stop(self) -> None:
     """Tells the thread to end; it may still hang in a call to a dead server."""
     self._stopped.set()
+    self._wanted.set()
 
   def _fill(self) -> None:
     try:
-      for batch in self._make_batches():
+      batches = self._make_batches()
+      self._wanted.wait()
+      while not self._stopped.is_set():
+        batch = next(batches, None)
+        if batch is None:
+          raise RuntimeError('the replay server ended the stream of batches')
         self._put(jax.device_put(batch, self._device))
-        if self._stopped.is_set():
-          return
-      raise RuntimeError('the replay server ended the stream of batches')
     except BaseException as e:  # pylint: disable=broad-except
       # Raised again in the learner's own thread, by `get`.
       self._put(e)

@@ -144,8 +144,9 @@ def test_nothing_is_drawn_before_an_update_is_due(stop, monkeypatch):
       pass
 
   def batches(agent, address):
-    drawn_at.append(steps[0])
-    return iter([{}, {}, {}])
+    for _ in range(3):
+      drawn_at.append(steps[0])
+      yield {}
 
   monkeypatch.setattr(nodes.factory, 'make_batches', batches)
   node = nodes.LearnerNode.__new__(nodes.LearnerNode)
@@ -153,7 +154,7 @@ def test_nothing_is_drawn_before_an_update_is_due(stop, monkeypatch):
   node._replay = types.SimpleNamespace(server_address='nowhere')
   node._priorities = PrioritySender(None)
   nodes.within(20.0, lambda: node._learn(WatchedStop(stop)))
-  assert len(drawn_at) == 1 and drawn_at[0] >= 100
+  assert drawn_at and min(drawn_at) >= 100
 
 
 class Replay:

@@ -114,12 +114,15 @@ def test_no_more_is_fetched_than_there_is_room_for(prefetch):
       yield batch
 
   batches = prefetch(source, depth=2)
-  # Two are ready, the third is in the thread's hand.
-  wait_until(lambda: len(made) == 3)
   time.sleep(0.05)
-  assert len(made) == 3
+  assert not made
   batches.get(timeout=PATIENCE)
+  # Two are ready, the next is in the thread's hand.
   wait_until(lambda: len(made) == 4)
+  time.sleep(0.05)
+  assert len(made) == 4
+  batches.get(timeout=PATIENCE)
+  wait_until(lambda: len(made) == 5)
 
 
 def test_an_error_in_the_source_is_raised_by_get(prefetch):
